@@ -1,2 +1,104 @@
-//! ebpf
+//! The XDP gateway program: from a frame to a verdict.
+//!
+//! ```text
+//! entry → parse → service → slot → rung → (flow maps, in unstable slots) → forward → verdict
+//! ```
+//!
+//! Each stage is a file; [`gateway`] is the whole pipeline. What can be decided without the
+//! kernel is decided in lb-common, where host tests reach it.
+//!
+//! Under a host target this is an empty program, so that workspace-wide commands work.
+
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(target_arch = "bpf")]
+mod balance;
+#[cfg(target_arch = "bpf")]
+mod count;
+#[cfg(target_arch = "bpf")]
+mod cursor;
+#[cfg(target_arch = "bpf")]
+mod forward;
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod reply;
+#[cfg(target_arch = "bpf")]
+mod service;
+
+#[cfg(target_arch = "bpf")]
+mod entry {
+    use aya_ebpf::bindings::xdp_action;
+    use aya_ebpf::macros::xdp;
+    use aya_ebpf::programs::XdpContext;
+    use lb_common::flow;
+    use lb_common::packet::{self, Transport};
+    use lb_common::verdict::{DropReason, Verdict};
+
+    use crate::balance::{self, Choice};
+    use crate::cursor::Frame;
+    use crate::service::{self, Found};
+    use crate::{count, forward, maps, reply};
+
+    /// The program. Its name is `lb_common::maps::PROGRAM`.
+    #[xdp]
+    pub fn lb_gateway(ctx: XdpContext) -> u32 {
+        match gateway(&Frame::new(&ctx)) {
+            Ok(Verdict::Pass) => xdp_action::XDP_PASS,
+            Ok(Verdict::Transmit) => xdp_action::XDP_TX,
+            Ok(Verdict::Redirect(port)) => maps::redirect(port),
+            Err(reason) => {
+                count::drop(reason);
+                aya_log_ebpf::debug!(&ctx, "dropped: reason {}", reason as u32);
+                xdp_action::XDP_DROP
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn gateway(frame: &Frame<'_>) -> Result<Verdict, DropReason> {
+        let Some(packet) = packet::parse(frame) else {
+            return Ok(Verdict::Pass);
+        };
+        let service = match service::find(&packet) {
+            Found::Service(service) => service,
+            Found::Vip => return vip(frame, &packet),
+            Found::Nothing => return Ok(Verdict::Pass),
+        };
+        if packet.is_fragment {
+            return Err(DropReason::Fragment);
+        }
+        let flow = flow::hash(&packet);
+        match balance::choose(service, flow)? {
+            Choice::Backend { id, rung } => {
+                forward::to(frame, &packet, flow, id)?.counted(service, id, rung, &packet)
+            }
+            Choice::Empty => reply::on_empty(frame, &packet, service),
+        }
+    }
+
+    /// A packet for a VIP as such: an echo request or a fragment without ports.
+    #[inline(always)]
+    fn vip(frame: &Frame<'_>, packet: &packet::Packet) -> Result<Verdict, DropReason> {
+        match packet.transport {
+            Transport::EchoRequest if !packet.is_fragment => reply::echo(frame, packet),
+            _ => Err(DropReason::Fragment),
+        }
+    }
+}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // Nothing here panics: the verifier would refuse the loop that this is.
+    loop {}
+}
+
+/// The licence that the kernel asks for before it lets a program call its helpers.
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -1,1 +1,3 @@
-//! lb.
+//! lb: disaster tolerance from the first packet to the database, in one binary.
+
+pub mod agent;

@@ -1,0 +1,17 @@
+//! An interface that packets leave by: map `PORTS`, beside the device map `DEVICES`.
+
+/// One element of `PORTS`; the index is the port of a [`NextHop`](crate::backend::NextHop).
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Port {
+    /// The kernel's index of the interface; 0 is an index that nobody uses.
+    pub interface_index: u32,
+    /// The largest IP packet that the interface takes, in bytes.
+    pub mtu: u32,
+    /// The interface's own MAC address: the source of every frame sent there.
+    pub mac: [u8; 6],
+    /// Always zero.
+    pub pad: [u8; 2],
+}
+
+const _: () = assert!(size_of::<Port>() == 16);

@@ -1,0 +1,50 @@
+//! Counting: per CPU, without atomics.
+
+use lb_common::backend::BackendId;
+use lb_common::counters::{Reply, Traffic};
+use lb_common::packet::{NETWORK_OFFSET, Packet};
+use lb_common::service::Service;
+use lb_common::verdict::DropReason;
+
+use crate::maps;
+
+/// Counts a packet forwarded for `service` to the backend `id`, found on rung `rung`.
+#[inline(always)]
+pub fn forwarded(service: &Service, id: BackendId, rung: usize, packet: &Packet) {
+    let one = Traffic {
+        packets: 1,
+        bytes: u64::from(packet.length) + NETWORK_OFFSET as u64,
+        new_flows: u64::from(packet.opens_flow()),
+        diverted: u64::from(rung != 0),
+    };
+    for counter in [
+        maps::service_traffic(service.counters),
+        maps::backend_traffic(id),
+    ] {
+        if let Some(counter) = counter {
+            // SAFETY: an element of a per-CPU array, which only this CPU writes, and XDP programs
+            // do not interrupt one another on a CPU.
+            unsafe { *counter += one };
+        }
+    }
+}
+
+/// Counts a dropped packet.
+#[inline(always)]
+pub fn drop(reason: DropReason) {
+    add_one(maps::drop_counter(reason));
+}
+
+/// Counts a packet that the program answered by itself.
+#[inline(always)]
+pub fn reply(reply: Reply) {
+    add_one(maps::reply_counter(reply));
+}
+
+#[inline(always)]
+fn add_one(counter: Option<*mut u64>) {
+    if let Some(counter) = counter {
+        // SAFETY: as in `forwarded`.
+        unsafe { *counter += 1 };
+    }
+}

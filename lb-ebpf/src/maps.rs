@@ -1,0 +1,136 @@
+//! Every map of the program, and the accessors that hide their raw pointers.
+
+use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, PerCpuArray};
+use aya_ebpf::macros::btf_map;
+use lb_common::backend::{Backend, BackendId, BackendState, NextHop};
+use lb_common::counters::{Reply, Traffic};
+use lb_common::ladder::Slot;
+use lb_common::maps::{
+    BACKENDS_MAX, MMAPABLE, POOLS_MAX, PORTS_MAX, SERVICES_MAX, SLOTS_DEFAULT, TABLE_FLAGS,
+};
+use lb_common::pool::Pool;
+use lb_common::port::Port;
+use lb_common::service::{Service, ServiceKey, VIP_FILTER_ENTRIES};
+use lb_common::settings::Settings;
+use lb_common::verdict::DropReason;
+
+type Table = Array<Slot, { 2 * SLOTS_DEFAULT as usize }, { TABLE_FLAGS as usize }>;
+
+#[btf_map]
+static SERVICES: HashMap<ServiceKey, Service, { SERVICES_MAX as usize }> = HashMap::new();
+#[btf_map]
+static VIPS: Array<u32, { VIP_FILTER_ENTRIES as usize }> = Array::new();
+#[btf_map]
+static POOLS: Array<Pool, { POOLS_MAX as usize }> = Array::new();
+#[btf_map]
+static TABLES: ArrayOfMaps<Table, { POOLS_MAX as usize }> = ArrayOfMaps::new();
+#[btf_map]
+static BACKENDS: Array<Backend, { BACKENDS_MAX as usize }, { MMAPABLE as usize }> = Array::new();
+#[btf_map]
+static PORTS: Array<Port, { PORTS_MAX as usize }> = Array::new();
+#[btf_map]
+static DEVICES: DevMap<{ PORTS_MAX as usize }> = DevMap::new();
+#[btf_map]
+static SETTINGS: Array<Settings, 1> = Array::new();
+#[btf_map]
+static SERVICE_TRAFFIC: PerCpuArray<Traffic, { SERVICES_MAX as usize }> = PerCpuArray::new();
+#[btf_map]
+static BACKEND_TRAFFIC: PerCpuArray<Traffic, { BACKENDS_MAX as usize }> = PerCpuArray::new();
+#[btf_map]
+static DROPS: PerCpuArray<u64, { DropReason::ALL.len() }> = PerCpuArray::new();
+#[btf_map]
+static REPLIES: PerCpuArray<u64, { Reply::ALL.len() }> = PerCpuArray::new();
+/// One word per CPU for `reply`'s rate limit: the tick in the upper half, its count in the lower.
+#[btf_map]
+static UNREACHABLES: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+#[inline(always)]
+pub fn vip_filter(index: u32) -> u32 {
+    VIPS.get(index).copied().unwrap_or(0)
+}
+
+#[inline(always)]
+pub fn service(key: &ServiceKey) -> Option<&'static Service> {
+    // SAFETY: the agent replaces entries and never frees one while its pool is in use; a read
+    // that races with a replacement sees the old or the new pool, both of which serve.
+    unsafe { SERVICES.get(key) }
+}
+
+#[inline(always)]
+pub fn pool(id: u32) -> Option<&'static Pool> {
+    POOLS.get(id)
+}
+
+#[inline(always)]
+pub fn slot(pool: u32, index: u32) -> Option<Slot> {
+    TABLES.get_value(pool, &index).copied()
+}
+
+/// The state of a backend at this moment; `DOWN` for an id that no backend can have.
+#[inline(always)]
+pub fn backend_state(id: BackendId) -> BackendState {
+    let Some(backend) = BACKENDS.get_ptr(u32::from(id.0)) else {
+        return BackendState::DOWN;
+    };
+    // SAFETY: the element lies in the map. The agent stores the word from another CPU at any
+    // time, hence volatile: it must be read where it stands, once, and not be kept.
+    unsafe { (&raw const (*backend).state).read_volatile() }
+}
+
+/// The fields of a backend that do not change while its id is in use, and its next hop now.
+#[inline(always)]
+pub fn backend(id: BackendId) -> Option<(&'static Backend, NextHop)> {
+    let backend = BACKENDS.get_ptr(u32::from(id.0))?;
+    // SAFETY: as in `backend_state`, one aligned 8-byte word.
+    let next_hop = unsafe { (&raw const (*backend).next_hop).read_volatile() };
+    // SAFETY: the element lies in the map, and the caller reads only fields that stay.
+    Some((unsafe { &*backend }, next_hop))
+}
+
+#[inline(always)]
+pub fn port(index: u16) -> Option<&'static Port> {
+    PORTS.get(u32::from(index))
+}
+
+/// The program's return value that sends the frame out of `port`. The lowest bits of the flags
+/// are what the kernel returns if the device is missing.
+#[inline(always)]
+pub fn redirect(port: u16) -> u32 {
+    DEVICES
+        .redirect(u32::from(port), u64::from(xdp_action::XDP_DROP))
+        .unwrap_or_else(|action| {
+            crate::count::drop(DropReason::NoDevice);
+            action
+        })
+}
+
+#[inline(always)]
+pub fn settings() -> Option<&'static Settings> {
+    SETTINGS.get(0)
+}
+
+#[inline(always)]
+pub fn service_traffic(index: u32) -> Option<*mut Traffic> {
+    SERVICE_TRAFFIC.get_ptr_mut(index)
+}
+
+#[inline(always)]
+pub fn backend_traffic(id: BackendId) -> Option<*mut Traffic> {
+    BACKEND_TRAFFIC.get_ptr_mut(u32::from(id.0))
+}
+
+#[inline(always)]
+pub fn drop_counter(reason: DropReason) -> Option<*mut u64> {
+    DROPS.get_ptr_mut(reason as u32)
+}
+
+#[inline(always)]
+pub fn reply_counter(reply: Reply) -> Option<*mut u64> {
+    REPLIES.get_ptr_mut(reply as u32)
+}
+
+#[inline(always)]
+pub fn unreachables() -> Option<*mut u64> {
+    UNREACHABLES.get_ptr_mut(0)
+}

@@ -1,0 +1,62 @@
+//! Which service a packet is for.
+
+use lb_common::packet::{Packet, Transport};
+use lb_common::service::{Service, ServiceKey, vip_filter, vip_filter_index};
+
+use crate::maps;
+
+/// What the packet's destination is.
+pub enum Found {
+    /// A service.
+    Service(&'static Service),
+    /// A VIP, asked for itself and not for a service of it.
+    Vip,
+    /// Nothing of ours.
+    Nothing,
+}
+
+/// Looks the destination up. The filter answers for almost all packets that are not ours, at the
+/// price of an array lookup in place of a hash lookup.
+#[inline(always)]
+pub fn find(packet: &Packet) -> Found {
+    let filter = maps::vip_filter(vip_filter_index(&packet.destination));
+    if filter & vip_filter::VIP == 0 {
+        return Found::Nothing;
+    }
+    match packet.transport {
+        Transport::Tcp(_) | Transport::Udp => {
+            let mut key = key(packet, packet.destination_port(), packet.protocol);
+            if let Some(service) = maps::service(&key) {
+                return Found::Service(service);
+            }
+            if filter & vip_filter::ANY_PORT != 0 {
+                key.port = [0; 2];
+                if let Some(service) = maps::service(&key) {
+                    return Found::Service(service);
+                }
+            }
+            Found::Nothing
+        }
+        Transport::EchoRequest | Transport::LaterFragment => {
+            let icmp = if packet.destination.is_v4() {
+                lb_common::service::ICMP
+            } else {
+                lb_common::service::ICMPV6
+            };
+            match maps::service(&key(packet, [0; 2], icmp)) {
+                Some(_) => Found::Vip,
+                None => Found::Nothing,
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn key(packet: &Packet, port: [u8; 2], protocol: u8) -> ServiceKey {
+    ServiceKey {
+        address: packet.destination,
+        port,
+        protocol,
+        pad: 0,
+    }
+}

@@ -1,0 +1,4 @@
+//! The gateway's agent.
+
+pub mod datapath;
+pub mod plan;

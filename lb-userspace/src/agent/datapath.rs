@@ -1,0 +1,541 @@
+//! The kernel's side of the gateway: loads the program, opens or creates the pinned maps, attaches
+//! to interfaces, writes what `plan` decided, reads what is there.
+//!
+//! The only user of aya and, with [`mapping`], the only place with unsafe code. It decides nothing.
+
+mod attach;
+mod mapping;
+mod pins;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aya::maps::xdp::XdpMapError;
+use aya::maps::{
+    Array, ArrayOfMaps, DevMap, HashMap, MapData, MapError, PerCpuArray, PerCpuValues,
+};
+use aya::programs::Xdp;
+use aya::{Ebpf, EbpfLoader, Pod};
+use lb_common::backend::{Backend, BackendId};
+use lb_common::counters::{Reply, Traffic};
+use lb_common::ladder::Slot;
+use lb_common::maps::{
+    self, BACKENDS_MAX, POOLS_MAX, PORTS_MAX, SERVICES_MAX, SLOTS_DEFAULT, name,
+};
+use lb_common::pool::{Pool, PoolId};
+use lb_common::port::Port;
+use lb_common::service::{Service, ServiceKey, VIP_FILTER_ENTRIES};
+use lb_common::settings::Settings;
+use lb_common::verdict::DropReason;
+
+pub use self::attach::{AttachError, AttachMode, Attachment};
+pub use self::mapping::BackendStates;
+pub use self::pins::{PinError, Pins, remove as remove_pins};
+
+use crate::agent::plan::{Actual, MapWrite};
+
+/// The eBPF object that the build script made; empty in a build with `LB_SKIP_BPF=1`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf"));
+
+/// Why the data plane could not be brought up, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    /// The binary was built without the program.
+    #[error(
+        "this lb was built without its eBPF program (LB_SKIP_BPF=1); build it again without that \
+         variable"
+    )]
+    NoProgram,
+    /// The kernel refused for lack of privilege.
+    #[error(
+        "the kernel does not let this process load BPF programs; run lb agent as root, or with \
+         CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+    )]
+    NotPermitted,
+    /// The kernel refused the program or a map.
+    #[error("the kernel refused the eBPF program; lb wants Linux 5.15 or newer: {0}")]
+    Load(String),
+    /// Pinning failed.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// A map could not be read or written.
+    #[error("map {map}: {source}")]
+    Map {
+        /// Name of the map.
+        map: &'static str,
+        /// What the kernel said.
+        source: MapError,
+    },
+    /// A map could not be mapped into memory.
+    #[error("map {map}: cannot map it into memory: {source}")]
+    Mapping {
+        /// Name of the map.
+        map: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// How to bring the data plane up.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The configuration's `[agent].pin`.
+    pub pin: PathBuf,
+    /// Whether the program logs packets. Off costs nothing: the verifier removes the code.
+    pub log_packets: bool,
+}
+
+/// The data plane of this host.
+pub struct Datapath {
+    ebpf: Ebpf,
+    pins: Pins,
+    services: HashMap<MapData, ServiceKey, Service>,
+    vips: Array<MapData, u32>,
+    pools: Array<MapData, Pool>,
+    tables: ArrayOfMaps<MapData, MapData>,
+    backends: Array<MapData, Backend>,
+    ports: Array<MapData, Port>,
+    devices: DevMap<MapData>,
+    settings: Array<MapData, Settings>,
+    service_traffic: PerCpuArray<MapData, Traffic>,
+    backend_traffic: PerCpuArray<MapData, Traffic>,
+    drops: PerCpuArray<MapData, u64>,
+    replies: PerCpuArray<MapData, u64>,
+}
+
+/// Kernel memory that the maps take, in bytes: what loading will cost, before it is done.
+#[must_use]
+pub fn memory_bytes(cpus: usize, table_slots: impl Iterator<Item = u32>) -> u64 {
+    // Per element: the kernel's header of a hash element and its bucket are about 64 bytes.
+    const HASH_OVERHEAD: u64 = 64;
+    let traffic = size_of::<Traffic>() as u64 * cpus as u64;
+    let tables: u64 = table_slots
+        .map(|slots| 2 * u64::from(slots) * size_of::<Slot>() as u64)
+        .sum();
+    u64::from(SERVICES_MAX) * (36 + HASH_OVERHEAD + traffic)
+        + u64::from(BACKENDS_MAX) * (size_of::<Backend>() as u64 + traffic)
+        + u64::from(POOLS_MAX) * size_of::<Pool>() as u64
+        + u64::from(VIP_FILTER_ENTRIES) * 8
+        + tables
+}
+
+impl Datapath {
+    /// Loads the program and opens the pinned maps, creating what is not there yet. Attaches
+    /// nothing and changes nothing that runs.
+    ///
+    /// # Errors
+    /// Says what the kernel lacks or refuses, and what to do about it.
+    pub fn open(options: &Options) -> Result<Self, DatapathError> {
+        if OBJECT.is_empty() {
+            return Err(DatapathError::NoProgram);
+        }
+        let pins = Pins::prepare(&options.pin)?;
+        let log_level = if options.log_packets {
+            aya_log::Level::Debug as u32
+        } else {
+            0
+        };
+        let mut loader = EbpfLoader::new();
+        // With the level fixed at load time, the verifier proves the logging dead and drops it.
+        loader.override_global(aya_log::LEVEL, &log_level, false);
+        for map in name::ALL {
+            loader.map_pin_path(map, pins.map(map));
+        }
+        let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error))?;
+        let program: &mut Xdp = ebpf
+            .program_mut(maps::PROGRAM)
+            .and_then(|program| program.try_into().ok())
+            .ok_or_else(|| DatapathError::Load("the object has no gateway program".into()))?;
+        program.load().map_err(|error| refused(&error))?;
+        Self::with_maps(ebpf, pins)
+    }
+
+    fn with_maps(mut ebpf: Ebpf, pins: Pins) -> Result<Self, DatapathError> {
+        macro_rules! take {
+            ($name:ident) => {
+                ebpf.take_map(name::$name)
+                    .ok_or(MapError::InvalidName {
+                        name: name::$name.into(),
+                    })
+                    .and_then(TryInto::try_into)
+                    .map_err(|source| DatapathError::Map {
+                        map: name::$name,
+                        source,
+                    })?
+            };
+        }
+        Ok(Self {
+            services: take!(SERVICES),
+            vips: take!(VIPS),
+            pools: take!(POOLS),
+            tables: take!(TABLES),
+            backends: take!(BACKENDS),
+            ports: take!(PORTS),
+            devices: take!(DEVICES),
+            settings: take!(SETTINGS),
+            service_traffic: take!(SERVICE_TRAFFIC),
+            backend_traffic: take!(BACKEND_TRAFFIC),
+            drops: take!(DROPS),
+            replies: take!(REPLIES),
+            ebpf,
+            pins,
+        })
+    }
+
+    /// The states and next hops of all backends, mapped into this process.
+    ///
+    /// # Errors
+    /// The kernel's, if it cannot map the array.
+    pub fn backend_states(&self) -> Result<BackendStates, DatapathError> {
+        let map = pinned(&self.pins, name::BACKENDS)?;
+        BackendStates::map(&MapFdNumber::of(&map), BACKENDS_MAX).map_err(|source| {
+            DatapathError::Mapping {
+                map: name::BACKENDS,
+                source,
+            }
+        })
+    }
+
+    /// The gateway program, for tests that run packets through it.
+    ///
+    /// # Errors
+    /// If the object does not hold the program.
+    pub fn program(&mut self) -> Result<&mut Xdp, DatapathError> {
+        self.ebpf
+            .program_mut(maps::PROGRAM)
+            .and_then(|program| program.try_into().ok())
+            .ok_or_else(|| DatapathError::Load("the object has no gateway program".into()))
+    }
+
+    /// The object's remaining maps and programs: packet logs are read from there.
+    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// Where this data plane is pinned.
+    #[must_use]
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// Carries out one write of a plan.
+    ///
+    /// # Errors
+    /// The kernel's, with the map's name. A write that failed changed nothing.
+    pub fn apply(&mut self, write: &MapWrite) -> Result<(), DatapathError> {
+        match write {
+            MapWrite::Settings(settings) => set(&mut self.settings, name::SETTINGS, 0, settings),
+            MapWrite::Port { index, port } => {
+                set(&mut self.ports, name::PORTS, u32::from(*index), port)?;
+                self.devices
+                    .set(u32::from(*index), port.interface_index, None, 0)
+                    .map_err(|error| match error {
+                        XdpMapError::MapError(source) => source,
+                        // Only a program behind the device can cause it, and none is given.
+                        XdpMapError::ChainedProgramNotSupported => {
+                            MapError::IoError(io::ErrorKind::Unsupported.into())
+                        }
+                    })
+                    .map_err(|source| DatapathError::Map {
+                        map: name::DEVICES,
+                        source,
+                    })
+            }
+            MapWrite::Backend { id, backend } => {
+                set(&mut self.backends, name::BACKENDS, u32::from(id.0), backend)
+            }
+            MapWrite::ZeroBackendTraffic(id) => zero(
+                &mut self.backend_traffic,
+                name::BACKEND_TRAFFIC,
+                u32::from(id.0),
+            ),
+            MapWrite::Pool { id, pool } => set(&mut self.pools, name::POOLS, id.0, pool),
+            MapWrite::Table { pool, slots } => self.publish_table(*pool, slots),
+            // An array of maps has no removal in aya; one empty slot gives the memory back.
+            MapWrite::RemoveTable(pool) => self.publish_table(*pool, &[Slot::EMPTY]),
+            MapWrite::Vip { index, flags } => set(&mut self.vips, name::VIPS, *index, flags),
+            MapWrite::ZeroServiceTraffic(counters) => {
+                zero(&mut self.service_traffic, name::SERVICE_TRAFFIC, *counters)
+            }
+            MapWrite::Service { key, service } => {
+                self.services
+                    .insert(key, service, 0)
+                    .map_err(|source| DatapathError::Map {
+                        map: name::SERVICES,
+                        source,
+                    })
+            }
+            MapWrite::RemoveService(key) => {
+                self.services
+                    .remove(key)
+                    .map_err(|source| DatapathError::Map {
+                        map: name::SERVICES,
+                        source,
+                    })
+            }
+        }
+    }
+
+    /// Builds the table aside and swaps it in with one update; the kernel waits about 8 ms for
+    /// programs that still read the old one.
+    fn publish_table(&mut self, pool: PoolId, slots: &[Slot]) -> Result<(), DatapathError> {
+        const MAP: &str = name::TABLES;
+        let length = 2 * slots.len();
+        let definition = aya_obj::Map::new_from_params(
+            aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY as u32,
+            size_of::<u32>() as u32,
+            size_of::<Slot>() as u32,
+            length as u32,
+            maps::TABLE_FLAGS,
+        );
+        let table = MapData::create(definition, "lb_table", None)
+            .map_err(|source| DatapathError::Map { map: MAP, source })?;
+        let mut content = slots.to_vec();
+        // The second half, the previous owners, is empty in a table without a change flag.
+        content.resize(length, Slot(0));
+        mapping::write_table(&MapFdNumber::of(&table), &content)
+            .map_err(|source| DatapathError::Mapping { map: MAP, source })?;
+        self.tables
+            .set(pool.0, &table, 0)
+            .map_err(|source| DatapathError::Map { map: MAP, source })
+    }
+
+    /// Reads everything that the plan compares with: the maps as they stand in the kernel.
+    ///
+    /// # Errors
+    /// The kernel's, with the map's name.
+    pub fn actual(&self) -> Result<Actual, DatapathError> {
+        let mut actual = Actual {
+            settings: get(&self.settings, name::SETTINGS, 0)?,
+            vips: read_all(&self.vips, name::VIPS)?,
+            ..Actual::default()
+        };
+        for index in 0..PORTS_MAX as u16 {
+            let port = get(&self.ports, name::PORTS, u32::from(index))?;
+            if port.interface_index != 0 {
+                actual.ports.insert(index, port);
+            }
+        }
+        for id in 0..POOLS_MAX {
+            let pool = get(&self.pools, name::POOLS, id)?;
+            if pool.slots != 0 {
+                actual.pools.insert(PoolId(id), pool);
+                if let Some(table) = self.table(PoolId(id), pool.slots)? {
+                    actual.tables.insert(PoolId(id), table.into());
+                }
+            }
+        }
+        for id in 0..BACKENDS_MAX as u16 {
+            let backend = get(&self.backends, name::BACKENDS, u32::from(id))?;
+            if backend != Backend::FREE {
+                actual.backends.insert(BackendId(id), backend);
+            }
+        }
+        actual.services = self
+            .services
+            .iter()
+            .collect::<Result<_, _>>()
+            .map_err(|source| DatapathError::Map {
+                map: name::SERVICES,
+                source,
+            })?;
+        Ok(actual)
+    }
+
+    /// The ladders of a pool, as the program reads them; `None` before the first is published.
+    ///
+    /// # Errors
+    /// The kernel's, with the map's name.
+    pub fn table(&self, pool: PoolId, slots: u32) -> Result<Option<Vec<Slot>>, DatapathError> {
+        const MAP: &str = name::TABLES;
+        let table = match self.tables.get(&pool.0, 0) {
+            Ok(table) => table,
+            Err(MapError::KeyNotFound) => return Ok(None),
+            Err(source) => return Err(DatapathError::Map { map: MAP, source }),
+        };
+        mapping::read_table(&MapFdNumber::of(&table), slots as usize)
+            .map(Some)
+            .map_err(|source| DatapathError::Mapping { map: MAP, source })
+    }
+
+    /// The kernel's id of a pool's table: another one after each swap, the same after anything else.
+    ///
+    /// # Errors
+    /// The kernel's, with the map's name.
+    pub fn table_id(&self, pool: PoolId) -> Result<Option<u32>, DatapathError> {
+        let failed = |source| DatapathError::Map {
+            map: name::TABLES,
+            source,
+        };
+        match self.tables.get(&pool.0, 0) {
+            Ok(table) => Ok(Some(table.info().map_err(failed)?.id())),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(source) => Err(failed(source)),
+        }
+    }
+
+    /// Traffic of the service with these counters, over all CPUs.
+    ///
+    /// # Errors
+    /// The kernel's, with the map's name.
+    pub fn service_traffic(&self, counters: u32) -> Result<Traffic, DatapathError> {
+        sum_traffic(&self.service_traffic, name::SERVICE_TRAFFIC, counters)
+    }
+
+    /// Traffic of a backend, over all CPUs.
+    ///
+    /// # Errors
+    /// The kernel's, with the map's name.
+    pub fn backend_traffic(&self, id: BackendId) -> Result<Traffic, DatapathError> {
+        sum_traffic(
+            &self.backend_traffic,
+            name::BACKEND_TRAFFIC,
+            u32::from(id.0),
+        )
+    }
+
+    /// Packets dropped so far, by reason.
+    ///
+    /// # Errors
+    /// The kernel's, with the map's name.
+    pub fn drops(&self) -> Result<BTreeMap<&'static str, u64>, DatapathError> {
+        DropReason::ALL
+            .iter()
+            .map(|reason| {
+                Ok((
+                    reason.name(),
+                    sum(&self.drops, name::DROPS, *reason as u32)?,
+                ))
+            })
+            .collect()
+    }
+
+    /// Packets that the program answered by itself so far, by kind.
+    ///
+    /// # Errors
+    /// The kernel's, with the map's name.
+    pub fn replies(&self) -> Result<BTreeMap<&'static str, u64>, DatapathError> {
+        Reply::ALL
+            .iter()
+            .map(|reply| {
+                Ok((
+                    reply.name(),
+                    sum(&self.replies, name::REPLIES, *reply as u32)?,
+                ))
+            })
+            .collect()
+    }
+}
+
+fn refused(error: &(dyn std::error::Error + 'static)) -> DatapathError {
+    let not_permitted = |error: &&(dyn std::error::Error + 'static)| {
+        error.downcast_ref::<io::Error>().is_some_and(|error| {
+            matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+                && !nix::unistd::Uid::effective().is_root()
+        })
+    };
+    if causes(error).any(|cause| not_permitted(&cause)) {
+        return DatapathError::NotPermitted;
+    }
+    let text: Vec<String> = causes(error).map(ToString::to_string).collect();
+    DatapathError::Load(text.join(": "))
+}
+
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
+fn pinned(pins: &Pins, map: &'static str) -> Result<MapData, DatapathError> {
+    MapData::from_pin(pins.map(map)).map_err(|source| DatapathError::Map { map, source })
+}
+
+fn set<V: Pod>(
+    map: &mut Array<MapData, V>,
+    name: &'static str,
+    index: u32,
+    value: &V,
+) -> Result<(), DatapathError> {
+    map.set(index, value, 0)
+        .map_err(|source| DatapathError::Map { map: name, source })
+}
+
+fn get<V: Pod>(
+    map: &Array<MapData, V>,
+    name: &'static str,
+    index: u32,
+) -> Result<V, DatapathError> {
+    map.get(&index, 0)
+        .map_err(|source| DatapathError::Map { map: name, source })
+}
+
+fn read_all<V: Pod>(map: &Array<MapData, V>, name: &'static str) -> Result<Vec<V>, DatapathError> {
+    map.iter()
+        .collect::<Result<_, _>>()
+        .map_err(|source| DatapathError::Map { map: name, source })
+}
+
+fn zero(
+    map: &mut PerCpuArray<MapData, Traffic>,
+    name: &'static str,
+    index: u32,
+) -> Result<(), DatapathError> {
+    let failed = |source| DatapathError::Map { map: name, source };
+    let cpus = aya::util::nr_cpus().map_err(|(_, error)| failed(MapError::IoError(error)))?;
+    let zeros = PerCpuValues::try_from(vec![Traffic::default(); cpus])
+        .map_err(|error| failed(MapError::IoError(error)))?;
+    map.set(index, zeros, 0).map_err(failed)
+}
+
+fn sum(
+    map: &PerCpuArray<MapData, u64>,
+    name: &'static str,
+    index: u32,
+) -> Result<u64, DatapathError> {
+    let values = map
+        .get(&index, 0)
+        .map_err(|source| DatapathError::Map { map: name, source })?;
+    Ok(values.iter().sum())
+}
+
+fn sum_traffic(
+    map: &PerCpuArray<MapData, Traffic>,
+    name: &'static str,
+    index: u32,
+) -> Result<Traffic, DatapathError> {
+    let values = map
+        .get(&index, 0)
+        .map_err(|source| DatapathError::Map { map: name, source })?;
+    let mut total = Traffic::default();
+    for cpu in values.iter() {
+        total += *cpu;
+    }
+    Ok(total)
+}
+
+/// The number of a map's descriptor, in the form that memory mapping asks for.
+struct MapFdNumber(std::os::fd::RawFd);
+
+impl MapFdNumber {
+    fn of(map: &MapData) -> Self {
+        use std::os::fd::{AsFd, AsRawFd};
+        Self(map.fd().as_fd().as_raw_fd())
+    }
+}
+
+impl std::os::fd::AsRawFd for MapFdNumber {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.0
+    }
+}
+
+/// The largest table that the default template of `TABLES` stands for.
+const _: () = assert!(SLOTS_DEFAULT < u32::MAX / 2);
+
+/// Whether `path` lies on a mounted BPF filesystem.
+#[must_use]
+pub fn is_bpffs(path: &Path) -> bool {
+    pins::is_bpffs(path)
+}
