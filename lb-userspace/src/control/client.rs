@@ -1,0 +1,138 @@
+//! The commands' side: blocking, one connection for one request.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Answer, LINE_BYTES_MAX, Request};
+
+/// How long a command waits for an answer; a reload of a large configuration takes a second.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why a daemon could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error(
+        "no agent answers at {path} ({source}); start it (lb agent --config FILE), or name its \
+         socket with --socket"
+    )]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The connection failed, or the answer did not come in time.
+    #[error("the agent at {path} did not answer: {source}")]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The answer is not one of ours.
+    #[error(
+        "the agent at {path} answered what this lb does not understand ({source}); are both of one version?"
+    )]
+    Malformed {
+        /// The socket.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The agent refused.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A connection to a daemon.
+#[derive(Debug)]
+pub struct Client {
+    path: PathBuf,
+    stream: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connects to the daemon's socket.
+    ///
+    /// # Errors
+    /// [`ClientError::Connect`].
+    pub fn connect(path: &Path) -> Result<Self, ClientError> {
+        let refused = |source| ClientError::Connect {
+            path: path.to_owned(),
+            source,
+        };
+        let stream = UnixStream::connect(path).map_err(refused)?;
+        stream
+            .set_read_timeout(Some(ANSWER_TIMEOUT))
+            .map_err(refused)?;
+        Ok(Self {
+            path: path.to_owned(),
+            stream: BufReader::new(stream),
+        })
+    }
+
+    /// Sends a request and reads the first answer.
+    ///
+    /// # Errors
+    /// [`ClientError`]; a refusal by the daemon is [`ClientError::Refused`].
+    pub fn ask(&mut self, request: &Request) -> Result<Answer, ClientError> {
+        let mut line = serde_json::to_vec(request).map_err(|source| self.malformed(source))?;
+        line.push(b'\n');
+        self.stream
+            .get_mut()
+            .write_all(&line)
+            .map_err(|source| self.io(source))?;
+        self.next()
+    }
+
+    /// Waits for further answers without a limit of time: for a command that follows events.
+    ///
+    /// # Errors
+    /// [`ClientError::Io`].
+    pub fn wait_forever(&mut self) -> Result<(), ClientError> {
+        self.stream
+            .get_ref()
+            .set_read_timeout(None)
+            .map_err(|source| self.io(source))
+    }
+
+    /// Reads the next answer.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator cannot say why it ends"
+    )]
+    pub fn next(&mut self) -> Result<Answer, ClientError> {
+        let mut line = Vec::new();
+        let mut limited = (&mut self.stream).take(LINE_BYTES_MAX as u64);
+        limited
+            .read_until(b'\n', &mut line)
+            .map_err(|source| self.io(source))?;
+        if line.is_empty() {
+            return Err(self.io(io::ErrorKind::UnexpectedEof.into()));
+        }
+        match serde_json::from_slice(&line).map_err(|source| self.malformed(source))? {
+            Answer::Error(reason) => Err(ClientError::Refused(reason)),
+            answer => Ok(answer),
+        }
+    }
+
+    fn io(&self, source: io::Error) -> ClientError {
+        ClientError::Io {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    fn malformed(&self, source: serde_json::Error) -> ClientError {
+        ClientError::Malformed {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
