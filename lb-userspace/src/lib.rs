@@ -1,3 +1,4 @@
 //! lb: disaster tolerance from the first packet to the database, in one binary.
 
 pub mod agent;
+pub mod config;
