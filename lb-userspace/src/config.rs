@@ -15,6 +15,7 @@ use std::{
 };
 
 use ipnet::{Ipv4Net, Ipv6Net};
+use lb_common::maps;
 
 use self::error::Diagnostics;
 
@@ -53,6 +54,11 @@ pub const INTERFACES_MAX: usize = 64;
 pub const SLOTS_MIN: u32 = 251;
 /// The most slots that a pool's table may have.
 pub const SLOTS_MAX: u32 = 1_048_573;
+
+// Whatever is accepted here must fit into the maps; a service may need a second entry for its VIP.
+const _: () = assert!(POOLS_MAX <= maps::POOLS_MAX as usize);
+const _: () = assert!(BACKENDS_MAX <= maps::BACKENDS_MAX as usize);
+const _: () = assert!(SERVICES_MAX * 2 <= maps::SERVICES_MAX as usize);
 
 /// What the gateway is to do: everything in it has been checked, also against everything else.
 #[derive(Clone, Debug, PartialEq)]
