@@ -1,5 +1,6 @@
 //! lb: disaster tolerance from the first packet to the database, in one binary.
 
 pub mod agent;
+pub mod config;
 pub mod control;
 pub mod health;

@@ -1,0 +1,148 @@
+//! Whether a file makes sense: values in their ranges, and nothing against anything else. Makes the
+//! [`Config`] when it does. One file per section below; what concerns several sections is here.
+
+use std::path::Path;
+
+use super::{
+    BACKENDS_MAX, Config, POOLS_MAX, SERVICES_MAX, Service,
+    error::Diagnostics,
+    field::Field,
+    file,
+    keys::Section,
+    suggest::{nearest, shown},
+};
+
+mod address;
+mod agent;
+mod backend;
+mod check;
+mod pool;
+mod range;
+mod service;
+
+/// Checks the whole file. `None`, and also a value, may come with reports: the caller looks.
+pub(super) fn config(
+    file: &file::File,
+    source: &Path,
+    out: &mut Diagnostics<'_>,
+) -> Option<Config> {
+    let agent = agent(file, out);
+    let pools: Vec<_> = file
+        .pools
+        .iter()
+        .map(|pool| pool::pool(pool, out))
+        .collect();
+    let services: Vec<_> = file
+        .services
+        .iter()
+        .map(|s| service::service(s, out))
+        .collect();
+    unique_names("pool", file.pools.iter().map(|pool| &pool.name), out);
+    unique_names(
+        "service",
+        file.services.iter().map(|service| &service.name),
+        out,
+    );
+    service::unique_keys(&file.services, out);
+    limits(file, out);
+    for service in &file.services {
+        pool_of(service, file, out);
+    }
+    address::no_backend_is_a_vip(file, out);
+    if let Some(agent) = &agent {
+        address::no_backend_is_a_tunnel_source(file, agent, out);
+    }
+    Some(Config {
+        source: source.to_owned(),
+        agent: agent?,
+        pools: pools.into_iter().collect::<Option<_>>()?,
+        services: services.into_iter().collect::<Option<Vec<Service>>>()?,
+        unread: file.unread.clone(),
+    })
+}
+
+fn agent(file: &file::File, out: &mut Diagnostics<'_>) -> Option<super::Agent> {
+    if !file.has_agent {
+        out.refuse(
+            &(0..0),
+            "agent",
+            "is missing",
+            "write [agent] with interfaces = [\"eth0\"]",
+        );
+    }
+    file.agent
+        .as_ref()
+        .and_then(|agent| agent::agent(agent, out))
+}
+
+/// Reports every name that one before it has already.
+fn unique_names<'f>(
+    what: &str,
+    names: impl Iterator<Item = &'f Field<String>>,
+    out: &mut Diagnostics<'_>,
+) {
+    let mut seen = std::collections::HashSet::new();
+    for field in names {
+        if let Some(name) = field.written()
+            && !seen.insert(name)
+        {
+            let wrong = format!("another {what} is named {} already", shown(name));
+            field.refuse(out, wrong, format!("give each {what} a name of its own"));
+        }
+    }
+}
+
+fn limits(file: &file::File, out: &mut Diagnostics<'_>) {
+    if let Some(pool) = file.pools.get(POOLS_MAX) {
+        let wrong = format!("is one of {} pools", file.pools.len());
+        let right = format!("at most {POOLS_MAX} fit; let services share pools");
+        out.refuse(&pool.name.span, pool.path.as_str(), wrong, right);
+    }
+    if let Some(service) = file.services.get(SERVICES_MAX) {
+        let wrong = format!("is one of {} services", file.services.len());
+        let right = format!("at most {SERVICES_MAX} fit; port = \"any\" covers all ports of a VIP");
+        out.refuse(&service.span, service.path.as_str(), wrong, right);
+    }
+    let backends = || {
+        file.pools
+            .iter()
+            .filter_map(|pool| pool.backends.written())
+            .flatten()
+    };
+    if let Some(backend) = backends().nth(BACKENDS_MAX) {
+        let wrong = format!("is one of {} backends", backends().count());
+        let right = format!("at most {BACKENDS_MAX} fit, all pools together");
+        out.refuse(&backend.span, backend.path.as_str(), wrong, right);
+    }
+}
+
+/// A service needs a pool that there is, and whose backends answer on the service's port.
+fn pool_of(service: &file::Service, file: &file::File, out: &mut Diagnostics<'_>) {
+    let Some(name) = service.pool.required(Section::Service, out) else {
+        return;
+    };
+    let Some(pool) = file
+        .pools
+        .iter()
+        .find(|pool| pool.name.written() == Some(name))
+    else {
+        // A pool whose own name was refused may be the one that is meant.
+        if !file.pools_refused && !file.pools.iter().any(|pool| pool.name.written().is_none()) {
+            let names = file.pools.iter().filter_map(|pool| pool.name.written());
+            let right = match nearest(name, names.map(String::as_str)) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => "name one of the [[pool]] sections".to_owned(),
+            };
+            service
+                .pool
+                .refuse(out, format!("there is no pool {}", shown(name)), right);
+        }
+        return;
+    };
+    let Some(port) = service.port.written() else {
+        return;
+    };
+    for backend in pool.backends.written().into_iter().flatten() {
+        backend::port_is_the_services(backend, service, *port, out);
+    }
+}
