@@ -1,4 +1,9 @@
 //! The gateway's agent.
 
+pub mod announce;
 pub mod datapath;
+pub mod interface;
+pub mod neighbour;
+pub mod netlink;
 pub mod plan;
+pub mod vip;
