@@ -4,10 +4,10 @@
 //! The only user of aya and, with [`mapping`], the only place with unsafe code. It decides nothing.
 
 mod attach;
+mod counters;
 mod mapping;
 mod pins;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use aya::maps::{
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
 use lb_common::backend::{Backend, BackendId};
-use lb_common::counters::{Reply, Traffic};
+use lb_common::counters::Traffic;
 use lb_common::ladder::Slot;
 use lb_common::maps::{
     self, BACKENDS_MAX, POOLS_MAX, PORTS_MAX, SERVICES_MAX, SLOTS_DEFAULT, name,
@@ -27,9 +27,9 @@ use lb_common::pool::{Pool, PoolId};
 use lb_common::port::Port;
 use lb_common::service::{Service, ServiceKey, VIP_FILTER_ENTRIES};
 use lb_common::settings::Settings;
-use lb_common::verdict::DropReason;
 
 pub use self::attach::{AttachError, AttachMode, Attachment};
+pub use self::counters::Counters;
 pub use self::mapping::BackendStates;
 pub use self::pins::{PinError, Pins, remove as remove_pins};
 
@@ -100,8 +100,6 @@ pub struct Datapath {
     settings: Array<MapData, Settings>,
     service_traffic: PerCpuArray<MapData, Traffic>,
     backend_traffic: PerCpuArray<MapData, Traffic>,
-    drops: PerCpuArray<MapData, u64>,
-    replies: PerCpuArray<MapData, u64>,
 }
 
 /// Kernel memory that the maps take, in bytes: what loading will cost, before it is done.
@@ -176,8 +174,6 @@ impl Datapath {
             settings: take!(SETTINGS),
             service_traffic: take!(SERVICE_TRAFFIC),
             backend_traffic: take!(BACKEND_TRAFFIC),
-            drops: take!(DROPS),
-            replies: take!(REPLIES),
             ebpf,
             pins,
         })
@@ -195,6 +191,14 @@ impl Datapath {
                 source,
             }
         })
+    }
+
+    /// A reader of the counters, independent of this writer.
+    ///
+    /// # Errors
+    /// The kernel's, with the map's name.
+    pub fn counters(&self) -> Result<Counters, DatapathError> {
+        Counters::open(&self.pins)
     }
 
     /// The gateway program, for tests that run packets through it.
@@ -374,58 +378,6 @@ impl Datapath {
             Err(source) => Err(failed(source)),
         }
     }
-
-    /// Traffic of the service with these counters, over all CPUs.
-    ///
-    /// # Errors
-    /// The kernel's, with the map's name.
-    pub fn service_traffic(&self, counters: u32) -> Result<Traffic, DatapathError> {
-        sum_traffic(&self.service_traffic, name::SERVICE_TRAFFIC, counters)
-    }
-
-    /// Traffic of a backend, over all CPUs.
-    ///
-    /// # Errors
-    /// The kernel's, with the map's name.
-    pub fn backend_traffic(&self, id: BackendId) -> Result<Traffic, DatapathError> {
-        sum_traffic(
-            &self.backend_traffic,
-            name::BACKEND_TRAFFIC,
-            u32::from(id.0),
-        )
-    }
-
-    /// Packets dropped so far, by reason.
-    ///
-    /// # Errors
-    /// The kernel's, with the map's name.
-    pub fn drops(&self) -> Result<BTreeMap<&'static str, u64>, DatapathError> {
-        DropReason::ALL
-            .iter()
-            .map(|reason| {
-                Ok((
-                    reason.name(),
-                    sum(&self.drops, name::DROPS, *reason as u32)?,
-                ))
-            })
-            .collect()
-    }
-
-    /// Packets that the program answered by itself so far, by kind.
-    ///
-    /// # Errors
-    /// The kernel's, with the map's name.
-    pub fn replies(&self) -> Result<BTreeMap<&'static str, u64>, DatapathError> {
-        Reply::ALL
-            .iter()
-            .map(|reply| {
-                Ok((
-                    reply.name(),
-                    sum(&self.replies, name::REPLIES, *reply as u32)?,
-                ))
-            })
-            .collect()
-    }
 }
 
 fn refused(error: &(dyn std::error::Error + 'static)) -> DatapathError {
@@ -487,32 +439,6 @@ fn zero(
     let zeros = PerCpuValues::try_from(vec![Traffic::default(); cpus])
         .map_err(|error| failed(MapError::IoError(error)))?;
     map.set(index, zeros, 0).map_err(failed)
-}
-
-fn sum(
-    map: &PerCpuArray<MapData, u64>,
-    name: &'static str,
-    index: u32,
-) -> Result<u64, DatapathError> {
-    let values = map
-        .get(&index, 0)
-        .map_err(|source| DatapathError::Map { map: name, source })?;
-    Ok(values.iter().sum())
-}
-
-fn sum_traffic(
-    map: &PerCpuArray<MapData, Traffic>,
-    name: &'static str,
-    index: u32,
-) -> Result<Traffic, DatapathError> {
-    let values = map
-        .get(&index, 0)
-        .map_err(|source| DatapathError::Map { map: name, source })?;
-    let mut total = Traffic::default();
-    for cpu in values.iter() {
-        total += *cpu;
-    }
-    Ok(total)
 }
 
 /// The number of a map's descriptor, in the form that memory mapping asks for.
