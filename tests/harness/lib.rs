@@ -1,1 +1,4 @@
-//! Harness.
+//! What all tests, the demo and the benches stand on.
+
+pub mod mac;
+pub mod packet;
