@@ -60,6 +60,9 @@ const _: () = assert!(POOLS_MAX <= maps::POOLS_MAX as usize);
 const _: () = assert!(BACKENDS_MAX <= maps::BACKENDS_MAX as usize);
 const _: () = assert!(SERVICES_MAX * 2 <= maps::SERVICES_MAX as usize);
 
+/// The largest weight that a backend may have.
+pub const WEIGHT_MAX: u32 = 65_535;
+
 /// What the gateway is to do: everything in it has been checked, also against everything else.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {

@@ -241,10 +241,29 @@ pub struct BackendStatus {
     pub reason: String,
     /// Since when, RFC 3339.
     pub since: String,
+    /// What its checker did; `None` without a check.
+    pub checks: Option<CheckStatus>,
     /// Since its id was given to it.
     pub total: TrafficStatus,
     /// Over the last second or so.
     pub rate: RateStatus,
+}
+
+/// What the checker of a backend did since it was started.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckStatus {
+    /// Probes finished.
+    pub probes: u64,
+    /// Probes that passed.
+    pub passed: u64,
+    /// Probes that failed, by kind.
+    pub failed: BTreeMap<String, u64>,
+    /// Probes that ran before their interval, because an idle connection ended.
+    pub triggered: u64,
+    /// Probes that waited for the budget.
+    pub deferred: u64,
+    /// How long the last probe took, seconds.
+    pub last_seconds: f64,
 }
 
 /// Counts that only grow.

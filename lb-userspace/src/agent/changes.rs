@@ -13,21 +13,35 @@ use crate::control::Moved;
 #[must_use]
 pub fn describe(old: &Config, new: &Config) -> Vec<String> {
     let mut lines = Vec::new();
-    compare(&old.pools, &new.pools, |pool| &pool.name, |change| match change {
-        Change::Added(pool) => {
-            lines.push(format!("pool {} added ({} backends)", pool.name, pool.backends.len()));
-        }
-        Change::Removed(pool) => lines.push(format!("pool {} removed", pool.name)),
-        Change::Kept(old, new) => pool(old, new, &mut lines),
-    });
-    compare(&old.services, &new.services, |service| &service.name, |change| match change {
-        Change::Added(service) => lines.push(format!("service {} added", title(service))),
-        Change::Removed(service) => lines.push(format!("service {} removed", title(service))),
-        Change::Kept(old, new) if old != new => {
-            lines.push(format!("service {} becomes {}", title(old), title(new)));
-        }
-        Change::Kept(..) => {}
-    });
+    compare(
+        &old.pools,
+        &new.pools,
+        |pool| &pool.name,
+        |change| match change {
+            Change::Added(pool) => {
+                lines.push(format!(
+                    "pool {} added ({} backends)",
+                    pool.name,
+                    pool.backends.len()
+                ));
+            }
+            Change::Removed(pool) => lines.push(format!("pool {} removed", pool.name)),
+            Change::Kept(old, new) => pool(old, new, &mut lines),
+        },
+    );
+    compare(
+        &old.services,
+        &new.services,
+        |service| &service.name,
+        |change| match change {
+            Change::Added(service) => lines.push(format!("service {} added", title(service))),
+            Change::Removed(service) => lines.push(format!("service {} removed", title(service))),
+            Change::Kept(old, new) if old != new => {
+                lines.push(format!("service {} becomes {}", title(old), title(new)));
+            }
+            Change::Kept(..) => {}
+        },
+    );
     agent(old, new, &mut lines);
     lines
 }
@@ -66,10 +80,18 @@ pub fn reloadable(old: &Config, new: &Config) -> Result<(), String> {
 pub fn moved(old: &Contents, new: &Contents) -> Vec<Moved> {
     let moved = |(id, table): (&PoolId, &std::sync::Arc<[lb_common::ladder::Slot]>)| {
         let there = old.tables.get(id)?;
-        let slots = there.iter().zip(table.iter()).filter(|(a, b)| a.rung(0) != b.rung(0)).count();
+        let slots = there
+            .iter()
+            .zip(table.iter())
+            .filter(|(a, b)| a.rung(0) != b.rung(0))
+            .count();
         let pool = new.pools.get(id)?.name()?.to_owned();
         let share = slots as f64 / table.len() as f64;
-        (slots > 0).then(|| Moved { pool, slots: slots as u32, share })
+        (slots > 0).then(|| Moved {
+            pool,
+            slots: slots as u32,
+            share,
+        })
     };
     new.tables.iter().filter_map(moved).collect()
 }
@@ -110,7 +132,11 @@ fn pool(old: &Pool, new: &Pool, lines: &mut Vec<String>) {
     };
     setting("forward", &old.forward, &new.forward);
     setting("spill", &old.spill, &new.spill);
-    setting("on_backend_loss", &old.on_backend_loss, &new.on_backend_loss);
+    setting(
+        "on_backend_loss",
+        &old.on_backend_loss,
+        &new.on_backend_loss,
+    );
     setting("on_empty", &old.on_empty, &new.on_empty);
     setting("tracking", &old.tracking, &new.tracking);
     if old.flows != new.flows {
@@ -119,19 +145,30 @@ fn pool(old: &Pool, new: &Pool, lines: &mut Vec<String>) {
     if old.check != new.check {
         lines.push(format!("pool {name}: check changed"));
     }
-    compare(&old.backends, &new.backends, |backend| &backend.name, |change| match change {
-        Change::Added(backend) => {
-            lines.push(format!("backend {name}/{} added ({})", backend.name, summary(backend)));
-        }
-        Change::Removed(backend) => lines.push(format!("backend {name}/{} removed", backend.name)),
-        Change::Kept(old, new) if old != new => lines.push(format!(
-            "backend {name}/{} changed: {} becomes {}",
-            new.name,
-            summary(old),
-            summary(new)
-        )),
-        Change::Kept(..) => {}
-    });
+    compare(
+        &old.backends,
+        &new.backends,
+        |backend| &backend.name,
+        |change| match change {
+            Change::Added(backend) => {
+                lines.push(format!(
+                    "backend {name}/{} added ({})",
+                    backend.name,
+                    summary(backend)
+                ));
+            }
+            Change::Removed(backend) => {
+                lines.push(format!("backend {name}/{} removed", backend.name))
+            }
+            Change::Kept(old, new) if old != new => lines.push(format!(
+                "backend {name}/{} changed: {} becomes {}",
+                new.name,
+                summary(old),
+                summary(new)
+            )),
+            Change::Kept(..) => {}
+        },
+    );
 }
 
 fn agent(old: &Config, new: &Config, lines: &mut Vec<String>) {
@@ -148,8 +185,16 @@ fn agent(old: &Config, new: &Config, lines: &mut Vec<String>) {
             lines.push(format!("{key} {old} becomes {new}"));
         }
     };
-    setting("xdp_mode", old.xdp_mode.to_string(), new.xdp_mode.to_string());
-    setting("manage_vips", old.manage_vips.to_string(), new.manage_vips.to_string());
+    setting(
+        "xdp_mode",
+        old.xdp_mode.to_string(),
+        new.xdp_mode.to_string(),
+    );
+    setting(
+        "manage_vips",
+        old.manage_vips.to_string(),
+        new.manage_vips.to_string(),
+    );
     setting(
         "tunnel_source_v4",
         old.tunnel_source_v4.to_string(),
@@ -168,8 +213,14 @@ fn agent(old: &Config, new: &Config, lines: &mut Vec<String>) {
 }
 
 fn summary(backend: &Backend) -> String {
-    let zone = backend.zone.as_ref().map_or(String::new(), |zone| format!(", zone {zone}"));
-    format!("{}, {}, weight {}{zone}", backend.address, backend.role, backend.weight)
+    let zone = backend
+        .zone
+        .as_ref()
+        .map_or(String::new(), |zone| format!(", zone {zone}"));
+    format!(
+        "{}, {}, weight {}{zone}",
+        backend.address, backend.role, backend.weight
+    )
 }
 
 fn title(service: &Service) -> String {

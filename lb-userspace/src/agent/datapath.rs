@@ -90,6 +90,7 @@ pub struct Options {
 pub struct Datapath {
     ebpf: Ebpf,
     pins: Pins,
+    is_taken_over: bool,
     services: HashMap<MapData, ServiceKey, Service>,
     vips: Array<MapData, u32>,
     pools: Array<MapData, Pool>,
@@ -176,6 +177,7 @@ impl Datapath {
             backend_traffic: take!(BACKEND_TRAFFIC),
             ebpf,
             pins,
+            is_taken_over: false,
         })
     }
 
@@ -215,6 +217,17 @@ impl Datapath {
     /// The object's remaining maps and programs: packet logs are read from there.
     pub fn ebpf_mut(&mut self) -> &mut Ebpf {
         &mut self.ebpf
+    }
+
+    /// Whether the interfaces run the program that this process loaded, and not an earlier agent's.
+    #[must_use]
+    pub fn is_taken_over(&self) -> bool {
+        self.is_taken_over
+    }
+
+    /// Says so.
+    pub fn set_taken_over(&mut self) {
+        self.is_taken_over = true;
     }
 
     /// Where this data plane is pinned.

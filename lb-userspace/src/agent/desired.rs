@@ -63,10 +63,12 @@ pub fn desired(
 }
 
 fn table(candidates: &[Candidate], pool: &Pool) -> Arc<[Slot]> {
-    let slot = |ladder: maglev::Ladder| {
-        Slot::new(ladder.map(|id| id.map_or(BackendId::NONE, BackendId)))
-    };
-    maglev::build(candidates, pool.slots, pool.spill).into_iter().map(slot).collect()
+    let slot =
+        |ladder: maglev::Ladder| Slot::new(ladder.map(|id| id.map_or(BackendId::NONE, BackendId)));
+    maglev::build(candidates, pool.slots, pool.spill)
+        .into_iter()
+        .map(slot)
+        .collect()
 }
 
 fn services(config: &Config, assignment: &Assignment, contents: &mut Contents) {
@@ -75,9 +77,15 @@ fn services(config: &Config, assignment: &Assignment, contents: &mut Contents) {
         let slots = contents.pools[&pool].slots;
         for key in [vip_key(service.vip), service_key(service)] {
             let counters = assignment.counters[&key];
-            contents
-                .services
-                .insert(key, Service { pool: pool.0, slots, counters, previous_pool: 0 });
+            contents.services.insert(
+                key,
+                Service {
+                    pool: pool.0,
+                    slots,
+                    counters,
+                    previous_pool: 0,
+                },
+            );
         }
         let filter = &mut contents.vips[vip_filter_index(&service.vip.into()) as usize];
         *filter |= vip_filter::VIP;

@@ -86,7 +86,10 @@ pub struct Effective {
 
 impl Effective {
     fn new(state: BackendState, reason: impl Into<String>) -> Self {
-        Self { state, reason: reason.into() }
+        Self {
+            state,
+            reason: reason.into(),
+        }
     }
 
     /// The word for the state in `lb status` and JSON.
@@ -115,7 +118,9 @@ pub fn decide(admin: Admin, health: &Health, path: &Path) -> Effective {
         return Effective::new(BackendState::DOWN, "disabled by the operator");
     }
     match path {
-        Path::None(unresolved) => return Effective::new(BackendState::DOWN, unresolved.to_string()),
+        Path::None(unresolved) => {
+            return Effective::new(BackendState::DOWN, unresolved.to_string());
+        }
         Path::Unknown => {
             return Effective::new(BackendState::DOWN, "next hop not resolved yet");
         }
@@ -155,24 +160,89 @@ mod tests {
             source: None,
         });
         let lost = Path::None(Unresolved::NoRoute { address });
-        let refused = Health::Down { reason: ProbeError::Refused };
+        let refused = Health::Down {
+            reason: ProbeError::Refused,
+        };
         let was_up = Health::Unknown { was_up: true };
         let fresh = Health::Unknown { was_up: false };
         for (admin, health, path, word, reason) in [
             (Admin::None, &Health::Up, &hop, "up", "check passed"),
-            (Admin::None, &Health::Unchecked, &hop, "up", "its pool has no check"),
-            (Admin::None, &refused, &hop, "down", "check failed: connection refused"),
-            (Admin::None, &fresh, &hop, "down", "waiting for its first checks"),
-            (Admin::None, &was_up, &Path::Adopted, "up", "as the agent before left it"),
-            (Admin::None, &Health::Up, &lost, "down", "no route to 10.0.1.11"),
-            (Admin::None, &Health::Up, &Path::Unknown, "down", "next hop not resolved yet"),
-            (Admin::Drained, &Health::Up, &hop, "draining", "drained by the operator"),
-            (Admin::Drained, &refused, &hop, "down", "check failed: connection refused"),
-            (Admin::Disabled, &Health::Up, &hop, "down", "disabled by the operator"),
-            (Admin::Disabled, &refused, &lost, "down", "disabled by the operator"),
+            (
+                Admin::None,
+                &Health::Unchecked,
+                &hop,
+                "up",
+                "its pool has no check",
+            ),
+            (
+                Admin::None,
+                &refused,
+                &hop,
+                "down",
+                "check failed: connection refused",
+            ),
+            (
+                Admin::None,
+                &fresh,
+                &hop,
+                "down",
+                "waiting for its first checks",
+            ),
+            (
+                Admin::None,
+                &was_up,
+                &Path::Adopted,
+                "up",
+                "as the agent before left it",
+            ),
+            (
+                Admin::None,
+                &Health::Up,
+                &lost,
+                "down",
+                "no route to 10.0.1.11",
+            ),
+            (
+                Admin::None,
+                &Health::Up,
+                &Path::Unknown,
+                "down",
+                "next hop not resolved yet",
+            ),
+            (
+                Admin::Drained,
+                &Health::Up,
+                &hop,
+                "draining",
+                "drained by the operator",
+            ),
+            (
+                Admin::Drained,
+                &refused,
+                &hop,
+                "down",
+                "check failed: connection refused",
+            ),
+            (
+                Admin::Disabled,
+                &Health::Up,
+                &hop,
+                "down",
+                "disabled by the operator",
+            ),
+            (
+                Admin::Disabled,
+                &refused,
+                &lost,
+                "down",
+                "disabled by the operator",
+            ),
         ] {
             let effective = decide(admin, health, path);
-            assert_eq!((effective.word(), effective.reason.as_str()), (word, reason));
+            assert_eq!(
+                (effective.word(), effective.reason.as_str()),
+                (word, reason)
+            );
         }
     }
 }

@@ -23,14 +23,22 @@ pub struct Events {
 impl Default for Events {
     fn default() -> Self {
         let (followers, _) = broadcast::channel(EVENTS_WAITING_MAX);
-        Self { kept: VecDeque::with_capacity(64), next_number: 0, followers }
+        Self {
+            kept: VecDeque::with_capacity(64),
+            next_number: 0,
+            followers,
+        }
     }
 }
 
 impl Events {
     /// Records an event; its number and time are filled in here.
     pub fn record(&mut self, event: Event) {
-        let event = Event { number: self.next_number, at: now(), ..event };
+        let event = Event {
+            number: self.next_number,
+            at: now(),
+            ..event
+        };
         self.next_number += 1;
         tracing::info!(
             kind = event.kind,

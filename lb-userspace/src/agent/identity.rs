@@ -63,7 +63,10 @@ pub fn assign(config: &Config, actual: &Contents) -> Result<Assignment, Exhauste
         let pool_id = match there {
             Some((id, _)) => *id,
             None => {
-                let none = Exhausted { kind: "pool ids", max: POOLS_MAX };
+                let none = Exhausted {
+                    kind: "pool ids",
+                    max: POOLS_MAX,
+                };
                 PoolId(free_pools.next().ok_or(none)?)
             }
         };
@@ -77,9 +80,15 @@ pub fn assign(config: &Config, actual: &Contents) -> Result<Assignment, Exhauste
                     && there.encapsulation == encapsulation
             });
             let assigned = match there {
-                Some((id, there)) => Assigned { id: *id, generation: there.generation },
+                Some((id, there)) => Assigned {
+                    id: *id,
+                    generation: there.generation,
+                },
                 None => {
-                    let none = Exhausted { kind: "backend ids", max: BACKENDS_MAX };
+                    let none = Exhausted {
+                        kind: "backend ids",
+                        max: BACKENDS_MAX,
+                    };
                     free_backends.next().ok_or(none)?
                 }
             };
@@ -95,17 +104,26 @@ fn assign_counters(
     actual: &Contents,
     assignment: &mut Assignment,
 ) -> Result<(), Exhausted> {
-    let taken: BTreeSet<u32> = actual.services.values().map(|service| service.counters).collect();
+    let taken: BTreeSet<u32> = actual
+        .services
+        .values()
+        .map(|service| service.counters)
+        .collect();
     let mut free = free(SERVICES_MAX, |index| taken.contains(&index));
-    for key in config.services.iter().flat_map(|service| [service_key(service), vip_key(service.vip)]) {
+    for key in config
+        .services
+        .iter()
+        .flat_map(|service| [service_key(service), vip_key(service.vip)])
+    {
         if assignment.counters.contains_key(&key) {
             continue;
         }
         let counters = match actual.services.get(&key) {
             Some(service) => service.counters,
-            None => {
-                free.next().ok_or(Exhausted { kind: "service counters", max: SERVICES_MAX })?
-            }
+            None => free.next().ok_or(Exhausted {
+                kind: "service counters",
+                max: SERVICES_MAX,
+            })?,
         };
         assignment.counters.insert(key, counters);
     }
@@ -119,9 +137,10 @@ fn free_backends(actual: &Contents) -> Vec<Assigned> {
         .map(BackendId)
         .filter_map(|id| match actual.backends.get(&id) {
             None => Some(Assigned { id, generation: 0 }),
-            Some(there) if there.encapsulation == 0 => {
-                Some(Assigned { id, generation: there.generation.wrapping_add(1) })
-            }
+            Some(there) if there.encapsulation == 0 => Some(Assigned {
+                id,
+                generation: there.generation.wrapping_add(1),
+            }),
             Some(_) => None,
         })
         .collect();
@@ -154,7 +173,12 @@ pub fn service_key(service: &Service) -> ServiceKey {
         Protocol::Tcp => lb_common::packet::TCP,
         Protocol::Udp => lb_common::packet::UDP,
     };
-    ServiceKey { address: service.vip.into(), port: u16::to_be_bytes(port), protocol, pad: 0 }
+    ServiceKey {
+        address: service.vip.into(),
+        port: u16::to_be_bytes(port),
+        protocol,
+        pad: 0,
+    }
 }
 
 /// The key of a VIP's own entry.
@@ -164,5 +188,10 @@ pub fn vip_key(vip: IpAddr) -> ServiceKey {
         IpAddr::V4(_) => lb_common::service::ICMP,
         IpAddr::V6(_) => lb_common::service::ICMPV6,
     };
-    ServiceKey { address: vip.into(), port: [0; 2], protocol, pad: 0 }
+    ServiceKey {
+        address: vip.into(),
+        port: [0; 2],
+        protocol,
+        pad: 0,
+    }
 }

@@ -93,19 +93,27 @@ impl Intents {
     /// [`IntentError::Io`].
     pub fn save(&self, state: &Path) -> Result<(), IntentError> {
         let path = state.join(FILE);
-        let failed = |source| IntentError::Io { path: path.clone(), source };
+        let failed = |source| IntentError::Io {
+            path: path.clone(),
+            source,
+        };
         fs::create_dir_all(state).map_err(failed)?;
         let aside = state.join(format!("{FILE}.new"));
         let text = serde_json::to_vec_pretty(self).map_err(|error| failed(error.into()))?;
         let mut file = fs::File::create(&aside).map_err(failed)?;
-        file.write_all(&text).and_then(|()| file.sync_all()).map_err(failed)?;
+        file.write_all(&text)
+            .and_then(|()| file.sync_all())
+            .map_err(failed)?;
         fs::rename(&aside, &path).map_err(failed)
     }
 
     /// The intent for a backend.
     #[must_use]
     pub fn of(&self, pool: &str, backend: &str) -> BackendIntent {
-        self.backends.get(&key(pool, backend)).cloned().unwrap_or_default()
+        self.backends
+            .get(&key(pool, backend))
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Changes the intent for a backend.
@@ -133,7 +141,9 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         assert_eq!(Intents::load(state.path()).unwrap(), Intents::default());
         let mut intents = Intents::default();
-        intents.change("logic", "logic-1", |intent| intent.drained = Some("now".into()));
+        intents.change("logic", "logic-1", |intent| {
+            intent.drained = Some("now".into())
+        });
         intents.change("logic", "logic-2", |intent| intent.weight = Some(7));
         intents.vips.push("198.51.100.10".parse().unwrap());
         intents.save(state.path()).unwrap();
@@ -145,12 +155,18 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         fs::write(state.path().join(FILE), "{").unwrap();
         let message = Intents::load(state.path()).unwrap_err().to_string();
-        assert!(message.contains("agent.json") && message.contains("mend or remove"), "{message}");
+        assert!(
+            message.contains("agent.json") && message.contains("mend or remove"),
+            "{message}"
+        );
     }
 
     #[test]
     fn a_disable_outranks_a_drain_and_gives_it_back() {
-        let mut intent = BackendIntent { drained: Some("d".into()), ..BackendIntent::default() };
+        let mut intent = BackendIntent {
+            drained: Some("d".into()),
+            ..BackendIntent::default()
+        };
         assert_eq!(intent.admin(), (Admin::Drained, Some("d")));
         intent.disabled = Some("x".into());
         assert_eq!(intent.admin(), (Admin::Disabled, Some("x")));

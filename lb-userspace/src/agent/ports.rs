@@ -20,7 +20,9 @@ pub enum PortError {
     #[error("interface {0} has no Ethernet address: backends must be reached over Ethernet")]
     NoMac(String),
     /// All ports are taken.
-    #[error("no port left for interface {0}: backends may be behind {PORTS_MAX} interfaces at most")]
+    #[error(
+        "no port left for interface {0}: backends may be behind {PORTS_MAX} interfaces at most"
+    )]
     Exhausted(String),
 }
 
@@ -45,7 +47,9 @@ impl Ports {
     /// # Errors
     /// [`PortError`].
     pub fn place(&mut self, interface: &Interface) -> Result<(u16, Port, bool), PortError> {
-        let mac = interface.mac.ok_or_else(|| PortError::NoMac(interface.name.clone()))?;
+        let mac = interface
+            .mac
+            .ok_or_else(|| PortError::NoMac(interface.name.clone()))?;
         let port = Port {
             interface_index: interface.index,
             mtu: interface.mtu,
@@ -85,7 +89,10 @@ mod tests {
         let mut ports = Ports::default();
         assert!(matches!(ports.place(&interface(7, 1500)), Ok((0, _, true))));
         assert!(matches!(ports.place(&interface(9, 1500)), Ok((1, _, true))));
-        assert!(matches!(ports.place(&interface(7, 1500)), Ok((0, _, false))));
+        assert!(matches!(
+            ports.place(&interface(7, 1500)),
+            Ok((0, _, false))
+        ));
         assert!(matches!(ports.place(&interface(7, 1400)), Ok((0, _, true))));
         assert_eq!(ports.index_of(9), Some(1));
     }
@@ -93,11 +100,17 @@ mod tests {
     #[test]
     fn a_device_without_a_mac_and_one_too_many_are_refused_by_name() {
         let mut ports = Ports::default();
-        let tunnel = Interface { mac: None, ..interface(3, 1480) };
+        let tunnel = Interface {
+            mac: None,
+            ..interface(3, 1480)
+        };
         assert_eq!(ports.place(&tunnel), Err(PortError::NoMac("eth3".into())));
         for index in 1..=PORTS_MAX {
             ports.place(&interface(index, 1500)).unwrap();
         }
-        assert_eq!(ports.place(&interface(99, 1500)), Err(PortError::Exhausted("eth99".into())));
+        assert_eq!(
+            ports.place(&interface(99, 1500)),
+            Err(PortError::Exhausted("eth99".into()))
+        );
     }
 }

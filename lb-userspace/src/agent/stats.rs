@@ -62,7 +62,11 @@ impl Stats {
         let (samples, latest) = watch::channel(Arc::default());
         let mut task = JoinSet::new();
         task.spawn(sample_for_ever(Arc::new(counters), wants, samples));
-        Self { wanted, latest, _task: task }
+        Self {
+            wanted,
+            latest,
+            _task: task,
+        }
     }
 
     /// Says what to sample from now on.
@@ -114,15 +118,22 @@ fn sample(
     before: &Sample,
     elapsed: Duration,
 ) -> Result<Sample, DatapathError> {
-    let mut sample =
-        Sample { drops: counters.drops()?, replies: counters.replies()?, ..Sample::default() };
+    let mut sample = Sample {
+        drops: counters.drops()?,
+        replies: counters.replies()?,
+        ..Sample::default()
+    };
     for id in &wanted.backends {
         let now = counters.backend(*id)?;
-        sample.backends.insert(*id, measured(now, before.backends.get(id), elapsed));
+        sample
+            .backends
+            .insert(*id, measured(now, before.backends.get(id), elapsed));
     }
     for index in &wanted.services {
         let now = counters.service(*index)?;
-        sample.services.insert(*index, measured(now, before.services.get(index), elapsed));
+        sample
+            .services
+            .insert(*index, measured(now, before.services.get(index), elapsed));
     }
     Ok(sample)
 }
@@ -134,7 +145,12 @@ fn measured(now: Traffic, before: Option<&Measured>, elapsed: Duration) -> Measu
         new_flows: now.new_flows,
         diverted: now.diverted,
     };
-    let Some(before) = before else { return Measured { total, rate: RateStatus::default() } };
+    let Some(before) = before else {
+        return Measured {
+            total,
+            rate: RateStatus::default(),
+        };
+    };
     // Counters fall only when they are set to zero for a new owner: no rate then.
     let per_second =
         |now: u64, then: u64| now.saturating_sub(then) as f64 / elapsed.as_secs_f64().max(1e-3);
@@ -152,7 +168,10 @@ mod tests {
 
     #[test]
     fn a_rate_is_growth_over_time_and_never_negative() {
-        let traffic = |packets| Traffic { packets, ..Traffic::default() };
+        let traffic = |packets| Traffic {
+            packets,
+            ..Traffic::default()
+        };
         let first = measured(traffic(100), None, Duration::from_secs(1));
         assert_eq!(first.rate.packets_per_second, 0.0);
         let second = measured(traffic(300), Some(&first), Duration::from_secs(2));

@@ -224,6 +224,11 @@ impl FromToml for Port {
 pub struct StatusRanges(Vec<RangeInclusive<u16>>);
 
 impl StatusRanges {
+    /// The ranges, as written.
+    pub fn ranges(&self) -> impl Iterator<Item = &RangeInclusive<u16>> {
+        self.0.iter()
+    }
+
     /// Whether an answer with this status is good.
     #[must_use]
     pub fn contains(&self, status: u16) -> bool {

@@ -24,7 +24,10 @@ impl Counters {
             ($name:ident) => {
                 aya::maps::Map::PerCpuArray(pinned(pins, name::$name)?)
                     .try_into()
-                    .map_err(|source| DatapathError::Map { map: name::$name, source })?
+                    .map_err(|source| DatapathError::Map {
+                        map: name::$name,
+                        source,
+                    })?
             };
         }
         Ok(Self {
@@ -48,7 +51,11 @@ impl Counters {
     /// # Errors
     /// The kernel's, with the map's name.
     pub fn backend(&self, id: BackendId) -> Result<Traffic, DatapathError> {
-        sum_traffic(&self.backend_traffic, name::BACKEND_TRAFFIC, u32::from(id.0))
+        sum_traffic(
+            &self.backend_traffic,
+            name::BACKEND_TRAFFIC,
+            u32::from(id.0),
+        )
     }
 
     /// Packets dropped so far, by reason.
@@ -58,7 +65,12 @@ impl Counters {
     pub fn drops(&self) -> Result<BTreeMap<&'static str, u64>, DatapathError> {
         DropReason::ALL
             .iter()
-            .map(|reason| Ok((reason.name(), sum(&self.drops, name::DROPS, *reason as u32)?)))
+            .map(|reason| {
+                Ok((
+                    reason.name(),
+                    sum(&self.drops, name::DROPS, *reason as u32)?,
+                ))
+            })
             .collect()
     }
 
@@ -69,7 +81,12 @@ impl Counters {
     pub fn replies(&self) -> Result<BTreeMap<&'static str, u64>, DatapathError> {
         Reply::ALL
             .iter()
-            .map(|reply| Ok((reply.name(), sum(&self.replies, name::REPLIES, *reply as u32)?)))
+            .map(|reply| {
+                Ok((
+                    reply.name(),
+                    sum(&self.replies, name::REPLIES, *reply as u32)?,
+                ))
+            })
             .collect()
     }
 }
@@ -79,7 +96,9 @@ fn sum(
     name: &'static str,
     index: u32,
 ) -> Result<u64, DatapathError> {
-    let values = map.get(&index, 0).map_err(|source| DatapathError::Map { map: name, source })?;
+    let values = map
+        .get(&index, 0)
+        .map_err(|source| DatapathError::Map { map: name, source })?;
     Ok(values.iter().sum())
 }
 
@@ -88,7 +107,9 @@ fn sum_traffic(
     name: &'static str,
     index: u32,
 ) -> Result<Traffic, DatapathError> {
-    let values = map.get(&index, 0).map_err(|source| DatapathError::Map { map: name, source })?;
+    let values = map
+        .get(&index, 0)
+        .map_err(|source| DatapathError::Map { map: name, source })?;
     let mut total = Traffic::default();
     for cpu in values.iter() {
         total += *cpu;

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use super::{address, range, unique_names};
-use crate::config::{Backend, Port, Role, error::Diagnostics, field::Field, file, keys::Section};
+use crate::config::{
+    Backend, Port, Role, WEIGHT_MAX, error::Diagnostics, field::Field, file, keys::Section,
+};
 
 const WEIGHT_DEFAULT: u32 = 100;
-const WEIGHT_MAX: u32 = 65_535;
 
 /// All backends of a pool.
 pub(super) fn backends(

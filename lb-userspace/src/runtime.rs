@@ -1,0 +1,87 @@
+//! What every daemon needs of the operating system: a runtime, signals, the service manager, room
+//! for descriptors.
+
+use std::future::Future;
+use std::io;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Threads that run tasks. The agent is one busy task and many idle ones.
+const WORKER_THREADS: usize = 2;
+
+/// Runs a daemon's future to its end on a runtime of its own.
+///
+/// # Errors
+/// If the kernel gives no threads.
+pub fn block_on<T>(daemon: impl Future<Output = T>) -> io::Result<T> {
+    raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(daemon);
+    // A blocking call that hangs must not keep the daemon from stopping.
+    runtime.shutdown_background();
+    Ok(result)
+}
+
+/// The signals that a daemon obeys.
+#[derive(Debug)]
+pub struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Starts to listen.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for whichever of the two comes first. Cancel-safe.
+    pub async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+        }
+    }
+}
+
+/// What a signal asks of a daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// SIGHUP.
+    Reload,
+    /// SIGTERM or SIGINT.
+    Stop,
+}
+
+/// Tells systemd that the daemon serves. Without systemd nothing happens.
+pub fn notify_ready() {
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+}
+
+/// Tells systemd that the daemon is about to end.
+pub fn notify_stopping() {
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+}
+
+/// A held connection per backend and a descriptor per map: more than the usual 1,024.
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!(%error, "cannot raise the limit of open files from {soft} to {hard}");
+    }
+}
