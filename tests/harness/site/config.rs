@@ -42,8 +42,8 @@ impl ConfigText {
         config.pool("forward", "\"l2\"").pool(
             "check",
             &format!(
-                "{{ kind = \"http\", port = {WEB_PORT}, path = \"/readyz\", interval = \"20ms\", \
-                 timeout = \"200ms\", rise = 2, fall = 2 }}"
+                "{{ kind = \"http\", port = {WEB_PORT}, path = \"/readyz\", interval = \"50ms\", \
+                 timeout = \"50ms\", rise = 2, fall = 2 }}"
             ),
         )
     }

@@ -48,7 +48,7 @@ pub(super) enum Origin {
 }
 
 /// What became of writing a change.
-pub(super) struct Applied {
+pub struct Applied {
     /// What the maps hold now.
     contents: Option<Contents>,
     /// Interfaces that the program was attached to.

@@ -1,0 +1,1 @@
+//! Packets reach the right backends, in every way of forwarding.
