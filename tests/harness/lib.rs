@@ -1,1 +1,36 @@
-//! Harness.
+//! What all tests, the demo and the benches stand on: network namespaces and the links between
+//! them, real processes, a packet builder, load and its measurement.
+//!
+//! A test reads like this:
+//!
+//! ```no_run
+//! use lb_tests::site::Site;
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let site = Site::builder().primaries(3).standbys(1).build()?;
+//! let web = site.backend("logic-1").serve()?;
+//! let agent = site.gateway().start_agent(&site.config().text())?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Everything made here is removed when its guard is dropped, also when the test panics; what a
+//! killed test leaves behind is found by its name and removed by the next one
+//! ([`sweep::sweep_leftovers`]). Everything carries the prefix `lbt-` and the owner's pid.
+
+pub mod agent;
+pub mod bpffs;
+pub mod canary;
+pub mod distribution;
+pub mod link;
+pub mod load;
+pub mod mac;
+pub mod namespace;
+pub mod packet;
+pub mod process;
+pub mod run_directory;
+pub mod site;
+pub mod sweep;
+pub mod wait;
+pub mod web;
+pub mod wire;
