@@ -130,7 +130,7 @@ impl Datapath {
         }
         let pins = Pins::prepare(&options.pin)?;
         let log_level = if options.log_packets {
-            aya_log::Level::Debug as u32
+            aya_log::Level::Debug as u8
         } else {
             0
         };
