@@ -2,6 +2,9 @@
 //!
 //! `LB_SKIP_BPF=1` leaves an empty file instead, so that checks and unit tests need no BPF
 //! toolchain; the agent of such a binary says so and refuses to start.
+//!
+//! The package's other object, what the program is timed with, is built along with it and left
+//! beside it. Nothing here embeds that: its path goes to lb-tests, as `DEP_LB_EBPF_BENCH`.
 
 use std::env;
 use std::ffi::OsString;
@@ -10,6 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
 const TARGET: &str = "bpfel-unknown-none";
+
+/// What the package `lb-ebpf` makes: the gateway's program, and what it is timed with.
+const OBJECTS: [&str; 2] = ["lb-ebpf", "lb-bench"];
 
 /// What bpf-linker and rustc are told. Header fields lie at any address in a packet: without the
 /// misaligned feature every 32-bit field is read as four bytes. (LLVM 22 knows the feature.)
@@ -54,14 +60,18 @@ fn main() {
     println!("cargo::rerun-if-env-changed=LB_SKIP_BPF");
 
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
-    let object = out.join("lb-ebpf");
+    println!("cargo::metadata=bench={}", out.join(OBJECTS[1]).display());
     if env::var_os("LB_SKIP_BPF").is_some_and(|value| value != "0") {
-        fs::write(&object, []).expect("OUT_DIR is writable");
+        for object in OBJECTS {
+            fs::write(out.join(object), []).expect("OUT_DIR is writable");
+        }
         return;
     }
     match Toolchain::find().and_then(|toolchain| build(&toolchain, &workspace, &out)) {
         Ok(built) => {
-            fs::copy(&built, &object).expect("OUT_DIR is writable");
+            for object in OBJECTS {
+                fs::copy(built.join(object), out.join(object)).expect("OUT_DIR is writable");
+            }
         }
         Err(message) => {
             println!("cargo::error={message}");
@@ -99,6 +109,7 @@ impl Toolchain {
     }
 }
 
+/// Builds the objects and says in which directory they are.
 fn build(toolchain: &Toolchain, workspace: &Path, out: &Path) -> Result<PathBuf, String> {
     // One directory for every profile of the host build, beside them: target/bpf.
     let target = out
@@ -144,7 +155,7 @@ fn build(toolchain: &Toolchain, workspace: &Path, out: &Path) -> Result<PathBuf,
             "the eBPF program did not build ({status}); its errors stand above"
         ));
     }
-    Ok(target.join(TARGET).join("bpf/lb-ebpf"))
+    Ok(target.join(TARGET).join("bpf"))
 }
 
 fn scrub(command: &mut Command) -> &mut Command {

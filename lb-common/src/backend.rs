@@ -128,6 +128,13 @@ impl NextHop {
         [a, b, c, d, e, f]
     }
 
+    /// The MAC address as a little-endian number, its first byte lowest.
+    #[inline(always)]
+    #[must_use]
+    pub const fn mac_word(self) -> u64 {
+        self.0 & 0xffff_ffff_ffff
+    }
+
     /// Index of the port in `PORTS` and `DEVICES`.
     #[inline(always)]
     #[must_use]

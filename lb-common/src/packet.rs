@@ -169,17 +169,27 @@ impl Packet {
 /// Reads a frame. `None`: not IP, not for a transport that we serve, cut short, or inconsistent.
 #[inline(always)]
 pub fn parse<C: Cursor + ?Sized>(frame: &C) -> Option<Packet> {
+    match family(frame)? {
+        Family::V4 => parse_ipv4(frame),
+        Family::V6 => parse_ipv6(frame),
+    }
+}
+
+/// What the Ethernet header says that the frame carries; `None` if it is not IP.
+#[inline(always)]
+pub fn family<C: Cursor + ?Sized>(frame: &C) -> Option<Family> {
     let ethernet: &[u8; EthHdr::LEN] = frame.bytes(0)?;
     const ETHERTYPE: usize = offset_of!(EthHdr, ether_type);
     match [ethernet[ETHERTYPE], ethernet[ETHERTYPE + 1]] {
-        ETHERTYPE_IPV4 => parse_ipv4(frame),
-        ETHERTYPE_IPV6 => parse_ipv6(frame),
+        ETHERTYPE_IPV4 => Some(Family::V4),
+        ETHERTYPE_IPV6 => Some(Family::V6),
         _ => None,
     }
 }
 
+/// As [`parse`], of a frame known to carry IPv4.
 #[inline(always)]
-fn parse_ipv4<C: Cursor + ?Sized>(frame: &C) -> Option<Packet> {
+pub fn parse_ipv4<C: Cursor + ?Sized>(frame: &C) -> Option<Packet> {
     let header: &[u8; Ipv4Hdr::LEN] = frame.bytes(NETWORK_OFFSET)?;
     let version_and_length = header[offset_of!(Ipv4Hdr, vihl)];
     let header_len = usize::from(version_and_length & 0x0f) * 4;
@@ -210,8 +220,9 @@ fn parse_ipv4<C: Cursor + ?Sized>(frame: &C) -> Option<Packet> {
     parse_transport(frame, packet)
 }
 
+/// As [`parse`], of a frame known to carry IPv6.
 #[inline(always)]
-fn parse_ipv6<C: Cursor + ?Sized>(frame: &C) -> Option<Packet> {
+pub fn parse_ipv6<C: Cursor + ?Sized>(frame: &C) -> Option<Packet> {
     let header: &[u8; Ipv6Hdr::LEN] = frame.bytes(NETWORK_OFFSET)?;
     let payload_length = u32::from(be16(header, offset_of!(Ipv6Hdr, payload_len)));
     let length = payload_length + Ipv6Hdr::LEN as u32;

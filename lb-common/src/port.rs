@@ -14,4 +14,14 @@ pub struct Port {
     pub pad: [u8; 2],
 }
 
+impl Port {
+    /// The MAC address as a little-endian number, its first byte lowest.
+    #[inline(always)]
+    #[must_use]
+    pub const fn mac_word(&self) -> u64 {
+        let ([a, b, c, d, e, f], [g, h]) = (self.mac, self.pad);
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
 const _: () = assert!(size_of::<Port>() == 16);

@@ -6,7 +6,7 @@ use lb_common::ladder::{SLOTS_WALKED_MAX, Slot, slot_index};
 use lb_common::service::Service;
 use lb_common::verdict::DropReason;
 
-use crate::maps;
+use crate::maps::{self, LiveBackend};
 
 /// What a flow's slot says.
 pub enum Choice {
@@ -16,6 +16,8 @@ pub enum Choice {
         id: BackendId,
         /// 0 for the slot's own primary.
         rung: usize,
+        /// Its element.
+        backend: LiveBackend,
     },
     /// No backend takes the packet.
     Empty,
@@ -30,8 +32,15 @@ pub fn choose(service: &Service, flow: FlowHash) -> Result<Choice, DropReason> {
     let home = slot_index(flow.slot_bits(), service.slots);
     let slot = maps::slot(service.pool, home).ok_or(DropReason::NoTable)?;
     let owner = slot.rung(0);
-    if slot.is_settled() && maps::backend_state(owner).is_stable() {
-        return Ok(Choice::Backend { id: owner, rung: 0 });
+    if slot.is_settled()
+        && let Some(backend) = maps::backend(owner)
+        && backend.state().is_stable()
+    {
+        return Ok(Choice::Backend {
+            id: owner,
+            rung: 0,
+            backend,
+        });
     }
     Ok(walk(service, home, slot))
 }
@@ -42,8 +51,10 @@ fn walk(service: &Service, home: u32, slot: Slot) -> Choice {
     let mut slot = slot;
     let mut index = home;
     for _ in 0..SLOTS_WALKED_MAX {
-        if let Some((rung, id)) = slot.first_open(maps::backend_state) {
-            return Choice::Backend { id, rung };
+        if let Some((rung, id)) = slot.first_open(maps::backend_state)
+            && let Some(backend) = maps::backend(id)
+        {
+            return Choice::Backend { id, rung, backend };
         }
         index = if index + 1 < service.slots {
             index + 1

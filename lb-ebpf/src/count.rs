@@ -11,12 +11,6 @@ use crate::maps;
 /// Counts a packet forwarded for `service` to the backend `id`, found on rung `rung`.
 #[inline(always)]
 pub fn forwarded(service: &Service, id: BackendId, rung: usize, packet: &Packet) {
-    let one = Traffic {
-        packets: 1,
-        bytes: u64::from(packet.length) + NETWORK_OFFSET as u64,
-        new_flows: u64::from(packet.opens_flow()),
-        diverted: u64::from(rung != 0),
-    };
     for counter in [
         maps::service_traffic(service.counters),
         maps::backend_traffic(id),
@@ -24,8 +18,20 @@ pub fn forwarded(service: &Service, id: BackendId, rung: usize, packet: &Packet)
         if let Some(counter) = counter {
             // SAFETY: an element of a per-CPU array, which only this CPU writes, and XDP programs
             // do not interrupt one another on a CPU.
-            unsafe { *counter += one };
+            add(unsafe { &mut *counter }, rung, packet);
         }
+    }
+}
+
+#[inline(always)]
+fn add(traffic: &mut Traffic, rung: usize, packet: &Packet) {
+    traffic.packets += 1;
+    traffic.bytes += u64::from(packet.length) + NETWORK_OFFSET as u64;
+    if packet.opens_flow() {
+        traffic.new_flows += 1;
+    }
+    if rung != 0 {
+        traffic.diverted += 1;
     }
 }
 

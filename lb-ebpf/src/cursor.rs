@@ -1,5 +1,7 @@
 //! The only raw packet pointers of the program.
 
+use core::hint::black_box;
+
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
@@ -48,11 +50,16 @@ impl<'a> Frame<'a> {
         (result == 0).then_some(())
     }
 
-    /// Makes the frame `bytes` longer at its end, shorter if negative; as [`Self::grow_head`].
+    /// Makes the frame `length` bytes long, at its end; as [`Self::grow_head`].
     #[inline(always)]
-    pub fn grow_tail(&self, bytes: i32) -> Option<()> {
+    pub fn resize(&self, length: usize) -> Option<()> {
+        // Hidden from the compiler, which would subtract the two pointers apart, in 32 bits ("32-bit
+        // pointer arithmetic prohibited", LLVM 22, Linux 6.18).
+        let present = black_box(self.len());
         // SAFETY: the context is the one that the kernel handed to the program.
-        let result = unsafe { bpf_xdp_adjust_tail(self.ctx.as_ptr().cast(), bytes) };
+        let result = unsafe {
+            bpf_xdp_adjust_tail(self.ctx.as_ptr().cast(), length as i32 - present as i32)
+        };
         (result == 0).then_some(())
     }
 
@@ -76,6 +83,11 @@ impl Cursor for Frame<'_> {
 
     #[inline(always)]
     fn len(&self) -> usize {
-        self.ctx.data_end() - self.ctx.data()
+        // Volatile, so that the compiler cannot know that it is the same end with which `pointer`
+        // compares: it would prove comparisons there superfluous from the packet's own lengths,
+        // which the verifier cannot follow ("invalid access to packet", LLVM 22, Linux 6.18).
+        // SAFETY: the kernel hands the program a valid context.
+        let end = unsafe { (&raw const (*self.ctx.ctx).data_end).read_volatile() };
+        end as usize - self.ctx.data()
     }
 }

@@ -1,17 +1,16 @@
 //! To the backend: new Ethernet addresses, and a tunnel header if the pool wants one.
 
 use lb_common::address::Address;
-use lb_common::backend::{BackendId, Encapsulation, NextHop};
+use lb_common::backend::{Encapsulation, NextHop};
 use lb_common::checksum;
 use lb_common::flow::FlowHash;
 use lb_common::packet::{Family, NETWORK_OFFSET, Packet};
 use lb_common::port::Port;
-use lb_common::service::Service;
 use lb_common::settings::Settings;
 use lb_common::verdict::{DropReason, Verdict};
 
 use crate::cursor::Frame;
-use crate::{count, maps};
+use crate::maps::{self, LiveBackend};
 
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
@@ -25,33 +24,15 @@ const ETHERNET_LEN: usize = NETWORK_OFFSET;
 const OUTER_V4_LEN: usize = ETHERNET_LEN + Encapsulation::Ipv4.overhead();
 const OUTER_V6_LEN: usize = ETHERNET_LEN + Encapsulation::Ipv6.overhead();
 
-/// A frame that is ready to leave.
-pub struct Forwarded(Verdict);
-
-impl Forwarded {
-    /// Counts the packet and says where the frame leaves.
-    #[inline(always)]
-    pub fn counted(
-        self,
-        service: &Service,
-        id: BackendId,
-        rung: usize,
-        packet: &Packet,
-    ) -> Result<Verdict, DropReason> {
-        count::forwarded(service, id, rung, packet);
-        Ok(self.0)
-    }
-}
-
-/// Rewrites the frame for the backend `id`.
+/// Rewrites the frame for a backend and says where it leaves.
 #[inline(always)]
 pub fn to(
     frame: &Frame<'_>,
     packet: &Packet,
     flow: FlowHash,
-    id: BackendId,
-) -> Result<Forwarded, DropReason> {
-    let (backend, next_hop) = maps::backend(id).ok_or(DropReason::Internal)?;
+    backend: LiveBackend,
+) -> Result<Verdict, DropReason> {
+    let next_hop = backend.next_hop();
     if next_hop == NextHop::UNRESOLVED {
         return Err(DropReason::NoNextHop);
     }
@@ -60,33 +41,28 @@ pub fn to(
     const ETHERNET: u8 = Encapsulation::Ethernet as u8;
     const IPV4: u8 = Encapsulation::Ipv4 as u8;
     const IPV6: u8 = Encapsulation::Ipv6 as u8;
-    match backend.encapsulation {
+    match backend.encapsulation() {
         ETHERNET if fits(0) => rewrite(frame, next_hop, port)?,
         IPV4 if fits(Encapsulation::Ipv4.overhead()) => {
-            encapsulate_v4(frame, packet, flow, &backend.address, next_hop, port)?;
+            encapsulate_v4(frame, packet, flow, backend.address(), next_hop, port)?;
         }
         IPV6 if fits(Encapsulation::Ipv6.overhead()) => {
-            encapsulate_v6(frame, packet, flow, &backend.address, next_hop, port)?;
+            encapsulate_v6(frame, packet, flow, backend.address(), next_hop, port)?;
         }
         ETHERNET | IPV4 | IPV6 => return Err(DropReason::TooBig),
         _ => return Err(DropReason::Internal),
     }
-    Ok(Forwarded(
-        if port.interface_index == frame.ingress_interface() {
-            Verdict::Transmit
-        } else {
-            Verdict::Redirect(next_hop.port())
-        },
-    ))
+    Ok(if port.interface_index == frame.ingress_interface() {
+        Verdict::Transmit
+    } else {
+        Verdict::Redirect(next_hop.port())
+    })
 }
 
 #[inline(always)]
 fn rewrite(frame: &Frame<'_>, next_hop: NextHop, port: &Port) -> Result<(), DropReason> {
     frame
-        .write::<12>(0, |addresses| {
-            addresses[..6].copy_from_slice(&next_hop.mac());
-            addresses[6..].copy_from_slice(&port.mac);
-        })
+        .write::<12>(0, |bytes| mac_addresses(bytes, next_hop, port))
         .ok_or(DropReason::Internal)
 }
 
@@ -170,9 +146,18 @@ fn ethernet<const N: usize>(
     port: &Port,
     ethertype: [u8; 2],
 ) {
-    bytes[..6].copy_from_slice(&next_hop.mac());
-    bytes[6..12].copy_from_slice(&port.mac);
+    mac_addresses(bytes, next_hop, port);
     bytes[12..14].copy_from_slice(&ethertype);
+}
+
+/// Both addresses in two words: byte by byte they would be twelve loads and twelve stores.
+#[inline(always)]
+fn mac_addresses<const N: usize>(bytes: &mut [u8; N], next_hop: NextHop, port: &Port) {
+    let source = port.mac_word();
+    let first = next_hop.mac_word() | source << 48;
+    let second = (source >> 16) as u32;
+    bytes[..8].copy_from_slice(&first.to_le_bytes());
+    bytes[8..12].copy_from_slice(&second.to_le_bytes());
 }
 
 #[inline(always)]

@@ -32,7 +32,7 @@ mod entry {
     use aya_ebpf::macros::xdp;
     use aya_ebpf::programs::XdpContext;
     use lb_common::flow;
-    use lb_common::packet::{self, Transport};
+    use lb_common::packet::{self, Family, Packet, Transport};
     use lb_common::verdict::{DropReason, Verdict};
 
     use crate::balance::{self, Choice};
@@ -55,9 +55,20 @@ mod entry {
         }
     }
 
+    /// The pipeline stands here once and in the program twice: in each copy the compiler knows the
+    /// family, and what depends on it is decided before any packet comes.
     #[inline(always)]
     fn gateway(frame: &Frame<'_>) -> Result<Verdict, DropReason> {
-        let Some(packet) = packet::parse(frame) else {
+        match packet::family(frame) {
+            Some(Family::V4) => serve(frame, packet::parse_ipv4(frame)),
+            Some(Family::V6) => serve(frame, packet::parse_ipv6(frame)),
+            None => Ok(Verdict::Pass),
+        }
+    }
+
+    #[inline(always)]
+    fn serve(frame: &Frame<'_>, packet: Option<Packet>) -> Result<Verdict, DropReason> {
+        let Some(packet) = packet else {
             return Ok(Verdict::Pass);
         };
         let service = match service::find(&packet) {
@@ -70,8 +81,10 @@ mod entry {
         }
         let flow = flow::hash(&packet);
         match balance::choose(service, flow)? {
-            Choice::Backend { id, rung } => {
-                forward::to(frame, &packet, flow, id)?.counted(service, id, rung, &packet)
+            Choice::Backend { id, rung, backend } => {
+                let verdict = forward::to(frame, &packet, flow, backend)?;
+                count::forwarded(service, id, rung, &packet);
+                Ok(verdict)
             }
             Choice::Empty => reply::on_empty(frame, &packet, service),
         }
@@ -79,7 +92,7 @@ mod entry {
 
     /// A packet for a VIP as such: an echo request or a fragment without ports.
     #[inline(always)]
-    fn vip(frame: &Frame<'_>, packet: &packet::Packet) -> Result<Verdict, DropReason> {
+    fn vip(frame: &Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason> {
         match packet.transport {
             Transport::EchoRequest if !packet.is_fragment => reply::echo(frame, packet),
             _ => Err(DropReason::Fragment),

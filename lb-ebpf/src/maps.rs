@@ -3,6 +3,7 @@
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
+use lb_common::address::Address;
 use lb_common::backend::{Backend, BackendId, BackendState, NextHop};
 use lb_common::counters::{Reply, Traffic};
 use lb_common::ladder::Slot;
@@ -67,25 +68,52 @@ pub fn slot(pool: u32, index: u32) -> Option<Slot> {
     TABLES.get_value(pool, &index).copied()
 }
 
+/// An element of `BACKENDS`: two words that the agent stores from another CPU at any time, and
+/// fields that stay for as long as the id is in use.
+#[derive(Clone, Copy)]
+pub struct LiveBackend(*const Backend);
+
+impl LiveBackend {
+    /// Its state at this moment.
+    #[inline(always)]
+    pub fn state(self) -> BackendState {
+        // SAFETY: the element lies in the map, and the word is aligned. Volatile: it must be read
+        // where it stands, once, and not be kept.
+        unsafe { (&raw const (*self.0).state).read_volatile() }
+    }
+
+    /// Its next hop at this moment.
+    #[inline(always)]
+    pub fn next_hop(self) -> NextHop {
+        // SAFETY: as in `state`.
+        unsafe { (&raw const (*self.0).next_hop).read_volatile() }
+    }
+
+    /// Its own address.
+    #[inline(always)]
+    pub fn address(self) -> &'static Address {
+        // SAFETY: the element lies in the map, and nobody writes the field while the id is in use.
+        unsafe { &(*self.0).address }
+    }
+
+    /// An `Encapsulation` as a number.
+    #[inline(always)]
+    pub fn encapsulation(self) -> u8 {
+        // SAFETY: as in `address`.
+        unsafe { (*self.0).encapsulation }
+    }
+}
+
+/// A backend's element; `None` for an id that no backend can have.
+#[inline(always)]
+pub fn backend(id: BackendId) -> Option<LiveBackend> {
+    BACKENDS.get_ptr(u32::from(id.0)).map(LiveBackend)
+}
+
 /// The state of a backend at this moment; `DOWN` for an id that no backend can have.
 #[inline(always)]
 pub fn backend_state(id: BackendId) -> BackendState {
-    let Some(backend) = BACKENDS.get_ptr(u32::from(id.0)) else {
-        return BackendState::DOWN;
-    };
-    // SAFETY: the element lies in the map. The agent stores the word from another CPU at any
-    // time, hence volatile: it must be read where it stands, once, and not be kept.
-    unsafe { (&raw const (*backend).state).read_volatile() }
-}
-
-/// The fields of a backend that do not change while its id is in use, and its next hop now.
-#[inline(always)]
-pub fn backend(id: BackendId) -> Option<(&'static Backend, NextHop)> {
-    let backend = BACKENDS.get_ptr(u32::from(id.0))?;
-    // SAFETY: as in `backend_state`, one aligned 8-byte word.
-    let next_hop = unsafe { (&raw const (*backend).next_hop).read_volatile() };
-    // SAFETY: the element lies in the map, and the caller reads only fields that stay.
-    Some((unsafe { &*backend }, next_hop))
+    backend(id).map_or(BackendState::DOWN, LiveBackend::state)
 }
 
 #[inline(always)]

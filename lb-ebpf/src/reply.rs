@@ -128,9 +128,7 @@ fn reset(frame: &Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason> {
     };
     let wanted = NETWORK_OFFSET + ip_len + header;
     swap_ethernet(frame)?;
-    frame
-        .grow_tail(wanted as i32 - frame.len() as i32)
-        .ok_or(DropReason::Internal)?;
+    frame.resize(wanted).ok_or(DropReason::Internal)?;
     match packet.family {
         Family::V4 => {
             answer_header_v4(frame, packet, TCP, header)?;
@@ -204,11 +202,12 @@ fn make_room(
     let mut swapped = *ethernet;
     swapped[..6].copy_from_slice(&ethernet[6..12]);
     swapped[6..12].copy_from_slice(&ethernet[..6]);
-    let surplus = frame.len() as i32 - (NETWORK_OFFSET + quote) as i32;
     frame
         .grow_head(added as i32)
         .ok_or(DropReason::NoHeadroom)?;
-    frame.grow_tail(-surplus).ok_or(DropReason::Internal)?;
+    frame
+        .resize(NETWORK_OFFSET + added + quote)
+        .ok_or(DropReason::Internal)?;
     Ok(swapped)
 }
 
