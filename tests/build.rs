@@ -2,7 +2,8 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let object = std::env::var("DEP_LB_EBPF_BENCH").expect("lb-userspace says it to its dependents");
+    let object =
+        std::env::var("DEP_LB_EBPF_BENCH").expect("lb-userspace says it to its dependents");
     println!("cargo::rustc-env=LB_BENCH_OBJECT={object}");
     println!("cargo::rerun-if-changed={object}");
 }

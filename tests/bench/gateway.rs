@@ -40,7 +40,13 @@ pub fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
             continue;
         }
         for flows in FLOWS {
-            rows.extend(row(&mut contestants, &mut wrapper, &template, flows, arguments)?);
+            rows.extend(row(
+                &mut contestants,
+                &mut wrapper,
+                &template,
+                flows,
+                arguments,
+            )?);
         }
     }
     Ok(rows)

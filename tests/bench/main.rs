@@ -9,7 +9,10 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "lbt-bench", about = "Measures lb beside what it is compared with")]
+#[command(
+    name = "lbt-bench",
+    about = "Measures lb beside what it is compared with"
+)]
 struct Arguments {
     #[command(subcommand)]
     subject: Subject,

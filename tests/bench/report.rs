@@ -51,7 +51,10 @@ pub fn table(rows: &[Row]) -> String {
     text.push('\n');
     for row in rows.iter().filter(|row| row.target == SUBJECT) {
         let _ = write!(text, "{:<12}{:>10}", row.name, row.load);
-        let peers: Vec<&Row> = peers.iter().filter_map(|peer| beside(rows, row, peer)).collect();
+        let peers: Vec<&Row> = peers
+            .iter()
+            .filter_map(|peer| beside(rows, row, peer))
+            .collect();
         for row in std::iter::once(&row).chain(&peers) {
             let _ = write!(text, "{:>12.1}{:>9.1}", row.min, row.median);
         }

@@ -27,7 +27,11 @@ pub fn status(agent: &Agent) -> Result<Status> {
 /// The status of one backend.
 pub fn backend(agent: &Agent, name: &str) -> Result<BackendStatus> {
     let status = status(agent)?;
-    let found = status.pools.into_iter().flat_map(|pool| pool.backends).find(|it| it.name == name);
+    let found = status
+        .pools
+        .into_iter()
+        .flat_map(|pool| pool.backends)
+        .find(|it| it.name == name);
     found.with_context(|| format!("no backend {name} in the status"))
 }
 
@@ -41,6 +45,10 @@ pub fn backend_is(agent: &Agent, name: &str, state: &str) -> Result<()> {
 
 /// Tells the agent what the operator wants of a backend.
 pub fn admin(agent: &Agent, backend: &str, intent: Intent) -> Result<()> {
-    let request = Request::Admin { backend: backend.into(), pool: None, intent };
+    let request = Request::Admin {
+        backend: backend.into(),
+        pool: None,
+        intent,
+    };
     ask(agent, &request).map(drop)
 }

@@ -62,13 +62,8 @@ fn balance_v4(frame: &Frame<'_>) -> Option<u32> {
     let third = u32::from_ne_bytes([TTL, 4, 0, 0]);
     let outer_source = u32::from_ne_bytes([198, 18, 0, 1]);
     let outer_destination = backend.address.words[3];
-    let sum = lb_common::checksum::finish_words(&[
-        first,
-        0,
-        third,
-        outer_source,
-        outer_destination,
-    ]);
+    let sum =
+        lb_common::checksum::finish_words(&[first, 0, third, outer_source, outer_destination]);
     frame.grow_head(IPV4_LEN as i32)?;
     frame.write::<{ ETHERNET_LEN + IPV4_LEN }>(0, |bytes| {
         ethernet(bytes, backend, port, [0x08, 0x00]);

@@ -40,9 +40,7 @@ pub fn template(name: &'static str) -> Template {
     let tcp4 = |vip: &str| packet::tcp(CLIENT_V4, format!("{vip}:{TCP_PORT}").as_str());
     let packet = match name {
         "tcp4-syn" => tcp4(VIP_V4).flags(SYN).tcp_options(&SYN_OPTIONS),
-        "udp4" => {
-            packet::udp(CLIENT_V4, format!("{VIP_V4}:{UDP_PORT}").as_str()).payload(&DATA)
-        }
+        "udp4" => packet::udp(CLIENT_V4, format!("{VIP_V4}:{UDP_PORT}").as_str()).payload(&DATA),
         "tcp6-data" => packet::tcp(CLIENT_V6, format!("[{VIP_V6}]:{TCP_PORT}").as_str())
             .flags(ACK | PSH)
             .payload(&DATA),

@@ -76,7 +76,10 @@ impl Contestants {
         let mut backends: Array<MapData, Backend> = wrapper.map("FLOOR_BACKENDS")?;
         for (id, backend) in &desired.backends {
             let next_hop = NextHop::new(mac(id.0).0, 0);
-            let backend = Backend { next_hop, ..*backend };
+            let backend = Backend {
+                next_hop,
+                ..*backend
+            };
             backends.set(u32::from(id.0), backend, 0)?;
         }
         let mut ports: Array<MapData, Port> = wrapper.map("FLOOR_PORTS")?;
