@@ -132,3 +132,6 @@ fn settings(agent: &Agent) -> Settings {
         tunnel_fill_v6: Address::v6(host_bits_v6.octets()).words[3],
     }
 }
+
+#[cfg(test)]
+mod tests;

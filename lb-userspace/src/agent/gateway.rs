@@ -48,6 +48,8 @@ pub struct Gateway {
     datapath: Arc<Mutex<Datapath>>,
     states: BackendStates,
     contents: Contents,
+    /// Whether no agent had served here before.
+    found_nothing: bool,
     assignment: Assignment,
     backends: Backends,
     intents: Intents,
@@ -115,6 +117,7 @@ impl Gateway {
             datapath: Arc::new(Mutex::new(datapath)),
             states,
             ports: Ports::adopt(contents.ports.clone()),
+            found_nothing: contents.pools.is_empty(),
             contents,
             assignment: Assignment::default(),
             backends: Backends::default(),

@@ -195,3 +195,6 @@ pub fn vip_key(vip: IpAddr) -> ServiceKey {
         pad: 0,
     }
 }
+
+#[cfg(test)]
+mod tests;

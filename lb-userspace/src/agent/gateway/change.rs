@@ -17,7 +17,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use super::backends::Record;
 use super::{FIRST_ROUND_MAX, Gateway, Progress};
 use crate::agent::changes;
-use crate::agent::datapath::{AttachMode, Attachment, Datapath, DatapathError};
+use crate::agent::datapath::{AttachMode, Attachment, Datapath, DatapathError, remove_pins};
 use crate::agent::desired::desired;
 use crate::agent::effective::Path;
 use crate::agent::events::{event, now};
@@ -277,7 +277,13 @@ impl Gateway {
         self.watch_next_hops();
         self.replay_postponed();
         match pending.origin {
-            Origin::Start => return Err(error),
+            Origin::Start => {
+                if self.found_nothing {
+                    // Nobody's packets depend on what this start made: leave no trace of it.
+                    remove_pins(&self.config.agent.pin)?;
+                }
+                return Err(error);
+            }
             Origin::Reload(answers) => {
                 self.refuse(&error);
                 reply(
