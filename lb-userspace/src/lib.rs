@@ -1,6 +1,7 @@
 //! lb: disaster tolerance from the first packet to the database, in one binary.
 
 pub mod agent;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod health;
