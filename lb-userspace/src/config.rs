@@ -24,7 +24,7 @@ mod error;
 mod field;
 mod file;
 pub mod keys;
-mod suggest;
+pub(crate) mod suggest;
 #[cfg(test)]
 mod tests;
 mod validate;

@@ -8,14 +8,19 @@
 
 pub mod client;
 pub mod server;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-/// Longest line that either side accepts, in bytes: the status of 8,192 backends fits.
-pub const LINE_BYTES_MAX: usize = 16 << 20;
+/// Longest answer that a command accepts, in bytes: the status of 8,192 backends fits.
+pub const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// Longest request that a daemon accepts, in bytes: two names and a few words.
+pub const REQUEST_BYTES_MAX: usize = 64 << 10;
 
 /// What a command asks of the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

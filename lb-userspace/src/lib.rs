@@ -1,7 +1,9 @@
 //! lb: disaster tolerance from the first packet to the database, in one binary.
 
 pub mod agent;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod health;
 pub mod runtime;
+pub mod telemetry;

@@ -45,7 +45,7 @@ pub(super) fn list(words: &[&str]) -> String {
 }
 
 /// The word that differs least from `word`, if it is near enough to be a slip of the hand.
-pub(super) fn nearest<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+pub(crate) fn nearest<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     let folded = fold(word);
     if folded.is_empty() || folded.len() > COMPARED_CHARS_MAX {
         return None;

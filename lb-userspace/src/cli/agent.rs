@@ -1,0 +1,29 @@
+//! `lb agent`: the gateway's daemon.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::telemetry::{self, FILTER_DEFAULT, LogFilter, LogFormat};
+
+/// What the agent is started with.
+#[derive(Debug, Args)]
+pub struct AgentOptions {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// What the lines of the log look like
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+    /// What is logged: a level, or TARGET=LEVEL[,…]
+    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = FILTER_DEFAULT)]
+    pub log_level: LogFilter,
+    /// Log what the XDP program does with each packet of a service (slow)
+    #[arg(long)]
+    pub log_packets: bool,
+}
+
+pub(super) fn run(options: &AgentOptions) -> anyhow::Result<()> {
+    telemetry::start(options.log_format, &options.log_level)?;
+    crate::agent::run(&options.config, options.log_packets)
+}
