@@ -87,11 +87,8 @@ pub fn moved(old: &Contents, new: &Contents) -> Vec<Moved> {
             .count();
         let pool = new.pools.get(id)?.name()?.to_owned();
         let share = slots as f64 / table.len() as f64;
-        (slots > 0).then(|| Moved {
-            pool,
-            slots: slots as u32,
-            share,
-        })
+        let slots = slots as u32;
+        (slots > 0).then_some(Moved { pool, slots, share })
     };
     new.tables.iter().filter_map(moved).collect()
 }
@@ -158,7 +155,7 @@ fn pool(old: &Pool, new: &Pool, lines: &mut Vec<String>) {
                 ));
             }
             Change::Removed(backend) => {
-                lines.push(format!("backend {name}/{} removed", backend.name))
+                lines.push(format!("backend {name}/{} removed", backend.name));
             }
             Change::Kept(old, new) if old != new => lines.push(format!(
                 "backend {name}/{} changed: {} becomes {}",
@@ -228,4 +225,101 @@ fn title(service: &Service) -> String {
         "{} ({} port {}/{} to pool {})",
         service.name, service.vip, service.port, service.protocol, service.pool
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"
+[agent]
+interfaces = ["eth0"]
+[[pool]]
+name = "logic"
+slots = 251
+backends = [ { name = "one", address = "10.0.0.1" }, { name = "two", address = "10.0.0.2" } ]
+[[service]]
+name = "web"
+vip = "198.51.100.10"
+port = 80
+pool = "logic"
+"#;
+
+    fn config(changes: &[(&str, &str)]) -> Config {
+        let mut text = FILE.to_owned();
+        for (old, new) in changes {
+            assert!(text.contains(old), "{old}");
+            text = text.replace(old, new);
+        }
+        Config::parse(&text, "test.toml").unwrap()
+    }
+
+    #[test]
+    fn each_kind_of_difference_has_its_line() {
+        let two = r#", { name = "two", address = "10.0.0.2" }"#;
+        for (name, changes, expected) in [
+            ("nothing", &[][..], &[][..]),
+            (
+                "backend removed",
+                &[(two, "")],
+                &["backend logic/two removed"],
+            ),
+            (
+                "weight",
+                &[("\"10.0.0.2\"", "\"10.0.0.2\", weight = 7")],
+                &[
+                    "backend logic/two changed: 10.0.0.2, primary, weight 100 becomes 10.0.0.2, primary, weight 7",
+                ],
+            ),
+            (
+                "spill",
+                &[("slots = 251", "slots = 251\nspill = \"standbys-first\"")],
+                &["pool logic: spill both becomes standbys-first"],
+            ),
+            (
+                "port",
+                &[("port = 80", "port = 81")],
+                &[
+                    "service web (198.51.100.10 port 80/tcp to pool logic) becomes web (198.51.100.10 port 81/tcp to pool logic)",
+                ],
+            ),
+            (
+                "interface",
+                &[("eth0", "eth1")],
+                &["interfaces eth0 become eth1"],
+            ),
+        ] {
+            assert_eq!(describe(&config(&[]), &config(changes)), expected, "{name}");
+        }
+        let added = describe(&config(&[(two, "")]), &config(&[]));
+        assert_eq!(
+            added,
+            ["backend logic/two added (10.0.0.2, primary, weight 100)"]
+        );
+    }
+
+    #[test]
+    fn what_cannot_change_in_place_is_refused_with_what_to_do() {
+        for (changes, expected) in [
+            (
+                ("slots = 251", "slots = 257"),
+                "make a pool with another name",
+            ),
+            (
+                ("[[pool]]", "pin = \"/sys/fs/bpf/other\"\n[[pool]]"),
+                "restart it",
+            ),
+            (
+                ("[[pool]]", "metrics = \"127.0.0.1:1\"\n[[pool]]"),
+                "[agent].metrics",
+            ),
+        ] {
+            let error = reloadable(&config(&[]), &config(&[changes])).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        assert_eq!(
+            reloadable(&config(&[]), &config(&[("port = 80", "port = 81")])),
+            Ok(())
+        );
+    }
 }

@@ -28,6 +28,9 @@ use lb_common::port::Port;
 use lb_common::service::{Service, ServiceKey, VIP_FILTER_ENTRIES};
 use lb_common::settings::Settings;
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
 pub use self::attach::{AttachError, AttachMode, Attachment};
 pub use self::counters::Counters;
 pub use self::mapping::BackendStates;
@@ -105,9 +108,10 @@ pub struct Datapath {
 
 /// Kernel memory that the maps take, in bytes: what loading will cost, before it is done.
 #[must_use]
-pub fn memory_bytes(cpus: usize, table_slots: impl Iterator<Item = u32>) -> u64 {
+pub fn memory_bytes(table_slots: impl Iterator<Item = u32>) -> u64 {
     // Per element: the kernel's header of a hash element and its bucket are about 64 bytes.
     const HASH_OVERHEAD: u64 = 64;
+    let cpus = aya::util::nr_cpus().unwrap_or(1);
     let traffic = size_of::<Traffic>() as u64 * cpus as u64;
     let tables: u64 = table_slots
         .map(|slots| 2 * u64::from(slots) * size_of::<Slot>() as u64)
@@ -214,9 +218,24 @@ impl Datapath {
             .ok_or_else(|| DatapathError::Load("the object has no gateway program".into()))
     }
 
-    /// The object's remaining maps and programs: packet logs are read from there.
-    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
-        &mut self.ebpf
+    /// Sends what the program logs of packets to this daemon's own log, until the daemon ends.
+    ///
+    /// # Errors
+    /// If the object has no log, or the kernel refuses to watch it.
+    pub fn forward_packet_log(&mut self) -> anyhow::Result<()> {
+        let logger = aya_log::EbpfLogger::init(&mut self.ebpf)?;
+        #[expect(
+            deprecated,
+            reason = "the other constructor is unsafe; this reader owns its map"
+        )]
+        let mut readable = AsyncFd::with_interest(logger, Interest::READABLE)?;
+        tokio::spawn(async move {
+            while let Ok(mut guard) = readable.readable_mut().await {
+                guard.get_inner_mut().flush();
+                guard.clear_ready();
+            }
+        });
+        Ok(())
     }
 
     /// Whether the interfaces run the program that this process loaded, and not an earlier agent's.

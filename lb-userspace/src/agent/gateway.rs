@@ -15,6 +15,7 @@ mod status;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use lb_common::backend::BackendId;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -103,7 +104,9 @@ impl Gateway {
             log_packets,
         })?;
         if log_packets {
-            change::forward_packet_log(&mut datapath)?;
+            datapath
+                .forward_packet_log()
+                .context("cannot read the program's log of packets")?;
         }
         let contents = datapath.actual()?;
         let states = datapath.backend_states()?;

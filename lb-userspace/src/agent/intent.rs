@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(Intents::load(state.path()).unwrap(), Intents::default());
         let mut intents = Intents::default();
         intents.change("logic", "logic-1", |intent| {
-            intent.drained = Some("now".into())
+            intent.drained = Some("now".into());
         });
         intents.change("logic", "logic-2", |intent| intent.weight = Some(7));
         intents.vips.push("198.51.100.10".parse().unwrap());

@@ -9,8 +9,6 @@ use std::time::Instant;
 
 use lb_common::address::Address;
 use lb_common::backend::{Backend, BackendId, NextHop};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, spawn_blocking};
 
@@ -546,23 +544,5 @@ pub(super) fn attach_mode(mode: XdpMode) -> AttachMode {
 
 /// Kernel memory that the maps take under this configuration, bytes.
 pub(super) fn memory_bytes(config: &Config) -> u64 {
-    let cpus = aya::util::nr_cpus().unwrap_or(1);
-    crate::agent::datapath::memory_bytes(cpus, config.pools.iter().map(|pool| pool.slots))
-}
-
-/// Sends what the program logs of packets to this daemon's own log.
-pub(super) fn forward_packet_log(datapath: &mut Datapath) -> anyhow::Result<()> {
-    let logger = aya_log::EbpfLogger::init(datapath.ebpf_mut())?;
-    #[expect(
-        deprecated,
-        reason = "the other constructor is unsafe; this reader owns its map"
-    )]
-    let mut readable = AsyncFd::with_interest(logger, Interest::READABLE)?;
-    tokio::spawn(async move {
-        while let Ok(mut guard) = readable.readable_mut().await {
-            guard.get_inner_mut().flush();
-            guard.clear_ready();
-        }
-    });
-    Ok(())
+    crate::agent::datapath::memory_bytes(config.pools.iter().map(|pool| pool.slots))
 }
