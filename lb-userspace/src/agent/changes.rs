@@ -56,6 +56,11 @@ pub fn reloadable(old: &Config, new: &Config) -> Result<(), String> {
         ("state", old.agent.state != new.agent.state),
         ("control", old.agent.control != new.agent.control),
         ("metrics", old.agent.metrics != new.agent.metrics),
+        ("xdp_mode", old.agent.xdp_mode != new.agent.xdp_mode),
+        (
+            "probes_per_second",
+            old.agent.probes_per_second != new.agent.probes_per_second,
+        ),
     ];
     if let Some((key, _)) = fixed.iter().find(|(_, differs)| *differs) {
         return Err(format!(
@@ -183,11 +188,6 @@ fn agent(old: &Config, new: &Config, lines: &mut Vec<String>) {
         }
     };
     setting(
-        "xdp_mode",
-        old.xdp_mode.to_string(),
-        new.xdp_mode.to_string(),
-    );
-    setting(
         "manage_vips",
         old.manage_vips.to_string(),
         new.manage_vips.to_string(),
@@ -201,11 +201,6 @@ fn agent(old: &Config, new: &Config, lines: &mut Vec<String>) {
         "tunnel_source_v6",
         old.tunnel_source_v6.to_string(),
         new.tunnel_source_v6.to_string(),
-    );
-    setting(
-        "probes_per_second",
-        old.probes_per_second.to_string(),
-        new.probes_per_second.to_string(),
     );
 }
 

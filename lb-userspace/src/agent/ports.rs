@@ -42,6 +42,12 @@ impl Ports {
             .map(|(index, _)| *index)
     }
 
+    /// The interface is gone: its port is free for another.
+    pub fn forget(&mut self, interface_index: u32) {
+        self.ports
+            .retain(|_, port| port.interface_index != interface_index);
+    }
+
     /// The port for an interface as it is now, and whether the data plane does not know it yet.
     ///
     /// # Errors
@@ -95,6 +101,11 @@ mod tests {
         ));
         assert!(matches!(ports.place(&interface(7, 1400)), Ok((0, _, true))));
         assert_eq!(ports.index_of(9), Some(1));
+        ports.forget(7);
+        assert!(matches!(
+            ports.place(&interface(11, 1500)),
+            Ok((0, _, true))
+        ));
     }
 
     #[test]

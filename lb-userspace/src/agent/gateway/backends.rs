@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::agent::effective::{Admin, Effective, Health, Path, decide};
 use crate::agent::events::now;
 use crate::agent::intent::BackendIntent;
-use crate::config::{Backend, Check, Probe};
+use crate::config::{Backend, Check, Forward, Pool, Probe};
 use crate::health::{
     self, BackendKey, Budget, Checker, HttpProbe, Report, Settings, Statuses, Target,
 };
@@ -41,6 +41,8 @@ pub(super) struct Record {
     pub is_published: bool,
     /// Share of the pool's slots that it owns.
     pub share: f64,
+    /// Whether it must be a neighbour of this host, as `l2` wants it.
+    pub is_on_link: bool,
     /// Names this record in messages about next hops.
     pub token: u32,
     check: Option<Check>,
@@ -91,14 +93,13 @@ impl Backends {
     pub fn add(
         &mut self,
         id: BackendId,
-        pool: &str,
+        pool: &Pool,
         config: &Backend,
-        has_check: bool,
         left: Option<&Element>,
         intent: &BackendIntent,
     ) {
         self.tokens += 1;
-        let health = if has_check {
+        let health = if pool.check.is_some() {
             let was_up = left.is_some_and(|left| left.state.has(BackendState::ALIVE));
             Health::Unknown { was_up }
         } else {
@@ -111,7 +112,8 @@ impl Backends {
         let (admin, admin_since) = intent.admin();
         let record = Record {
             id,
-            pool: pool.to_owned(),
+            pool: pool.name.clone(),
+            is_on_link: pool.forward == Forward::L2,
             admin,
             admin_since: admin_since.map(str::to_owned),
             weight: intent.weight.unwrap_or(config.weight),

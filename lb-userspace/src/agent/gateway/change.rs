@@ -23,7 +23,7 @@ use crate::agent::identity::{Assignment, assign};
 use crate::agent::interface::Interface;
 use crate::agent::plan::{Contents, MapWrite, plan};
 use crate::agent::stats::Wanted;
-use crate::config::{Config, XdpMode};
+use crate::config::{Config, Forward, XdpMode};
 use crate::control::{Answer, Reload};
 
 /// A change under way.
@@ -154,8 +154,7 @@ impl Gateway {
                     .filter(|it| it.encapsulation != 0);
                 let intent = self.intents.of(&pool.name, &backend.name);
                 let check = pool.check.as_ref();
-                self.backends
-                    .add(id, &pool.name, backend, check.is_some(), left, &intent);
+                self.backends.add(id, pool, backend, left, &intent);
                 self.backends
                     .set_check(id, check, &self.budget, &self.reporter);
                 if let Some(check) = check {
@@ -314,18 +313,19 @@ impl Gateway {
         self.watch_next_hops();
         self.replay_postponed();
         self.refresh_interfaces().await;
-        let placed = self.place_vips().await;
+        if let Err(error) = self.place_vips().await {
+            // Packets that reach this host are served all the same; `lb status` shows the VIP as
+            // missing, and the next change tries again.
+            self.events
+                .record(event("vip", format!("cannot place the VIPs: {error:#}")));
+        }
         match origin {
             Origin::Start => {
-                placed?;
                 crate::runtime::notify_ready();
                 let text = format!("serving {}", self.config.source.display());
                 self.events.record(event("agent", text));
             }
             Origin::Reload(answers) => {
-                if let Err(error) = placed {
-                    tracing::error!("VIPs: {error:#}");
-                }
                 self.config_since = now();
                 self.config_error = None;
                 let moved = self.moved_since(&before);
@@ -381,6 +381,7 @@ impl Gateway {
                 let share = f64::from(slots) / table.len().max(1) as f64;
                 self.update(id, None, |record| {
                     record.pool.clone_from(&pool.name);
+                    record.is_on_link = pool.forward == Forward::L2;
                     record.config = backend.clone();
                     record.share = share;
                     record.set_intent(&intent);

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::{Gateway, Happening};
 use crate::agent::announce::{Announcement, announce};
+use crate::agent::datapath::Attachment;
 use crate::agent::effective::Path;
 use crate::agent::events::event;
 use crate::agent::interface::{Interface, LinkChange, LinkWatch};
@@ -15,7 +16,6 @@ use crate::agent::neighbour::{self, NextHopChange, NextHops, Target};
 use crate::agent::netlink::Netlink;
 use crate::agent::plan::MapWrite;
 use crate::agent::vip::{VipReport, Vips};
-use crate::config::Forward;
 
 /// The running watches, and what they found last.
 pub(super) struct Network {
@@ -82,10 +82,7 @@ impl Gateway {
         let target = |record: &super::Record| Target {
             id: record.token,
             address: record.config.address,
-            on_link_required: self
-                .config
-                .pool(&record.pool)
-                .is_none_or(|pool| pool.forward == Forward::L2),
+            on_link_required: record.is_on_link,
         };
         self.network
             .hops
@@ -143,6 +140,7 @@ impl Gateway {
                 self.network
                     .interfaces
                     .retain(|there| there.index != interface.index);
+                self.ports.forget(interface.index);
                 if self.config.agent.interfaces.contains(&interface.name) {
                     let text = format!("interface {} is gone, the program with it", interface.name);
                     self.events.record(event("attach", text));
@@ -171,6 +169,8 @@ impl Gateway {
             .datapath()
             .attach(&interface.name, interface.index, mode);
         let text = match attached {
+            // It was there all along: the report is older than our own attaching.
+            Ok(Attachment::Updated) => return,
             Ok(_) => format!("attached to {} again", interface.name),
             Err(error) => format!("cannot attach again: {error}"),
         };
