@@ -28,6 +28,8 @@ pub const PROGRAM: &str = "lb_gateway";
 pub mod name {
     /// `ServiceKey` → `Service`.
     pub const SERVICES: &str = "SERVICES";
+    /// Hash of a `ServiceKey` → `ServiceCell`.
+    pub const SERVICE_CELLS: &str = "SERVICE_CELLS";
     /// Filter over VIP addresses.
     pub const VIPS: &str = "VIPS";
     /// Pool id → `Pool`.
@@ -52,8 +54,9 @@ pub mod name {
     pub const REPLIES: &str = "REPLIES";
 
     /// All of them.
-    pub const ALL: [&str; 12] = [
+    pub const ALL: [&str; 13] = [
         SERVICES,
+        SERVICE_CELLS,
         VIPS,
         POOLS,
         TABLES,

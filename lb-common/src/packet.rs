@@ -241,6 +241,11 @@ pub fn parse_ipv6<C: Cursor + ?Sized>(frame: &C) -> Option<Packet> {
         transport_offset: NETWORK_OFFSET + Ipv6Hdr::LEN,
         length,
     };
+    // An IPv4-mapped address has no business in a packet (RFC 5156 §2.2), and here it would be
+    // taken for the IPv4 address.
+    if packet.destination.is_v4() {
+        return None;
+    }
     if packet.protocol == IPV6_FRAGMENT {
         return parse_ipv6_fragment(frame, packet);
     }

@@ -19,6 +19,7 @@ plain!(
     crate::pool::Pool,
     crate::port::Port,
     crate::service::Service,
+    crate::service::ServiceCell,
     crate::service::ServiceKey,
     crate::settings::Settings,
 );

@@ -26,6 +26,35 @@ pub struct ServiceKey {
 
 const _: () = assert!(size_of::<ServiceKey>() == 20);
 
+impl ServiceKey {
+    /// The key of nothing.
+    pub const VACANT: Self = Self {
+        address: Address { words: [0; 4] },
+        port: [0; 2],
+        protocol: 0,
+        pad: 0,
+    };
+
+    /// The key as it lies in memory, in words that compare in three steps.
+    #[inline(always)]
+    #[must_use]
+    pub const fn words(&self) -> (u64, u64, u32) {
+        let [a, b, c, d] = self.address.words;
+        (
+            a as u64 | (b as u64) << 32,
+            c as u64 | (d as u64) << 32,
+            self.selector(),
+        )
+    }
+
+    /// Port and protocol in one word.
+    #[inline(always)]
+    const fn selector(&self) -> u32 {
+        let [high, low] = self.port;
+        u32::from_ne_bytes([high, low, self.protocol, self.pad])
+    }
+}
+
 /// Value of `SERVICES`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -41,6 +70,37 @@ pub struct Service {
 }
 
 const _: () = assert!(size_of::<Service>() == 16);
+
+/// Cells of `SERVICE_CELLS`.
+pub const SERVICE_CELLS: u32 = 16_384;
+
+/// One element of `SERVICE_CELLS`: a copy of an entry of `SERVICES` at the place that its key
+/// hashes to, where it is found without a call into the kernel's hash table (which costs as much
+/// as everything else that is done for a packet).
+///
+/// Of several services that hash to one cell the first has it; the others, and whatever else is
+/// not found here, are looked up in `SERVICES`. A cell's service is written before its key, and
+/// its key is taken away before its service changes.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ServiceCell {
+    /// The service.
+    pub service: Service,
+    /// Its key; [`ServiceKey::VACANT`] in a free cell.
+    pub key: ServiceKey,
+    /// Always zero.
+    pub pad: u32,
+}
+
+const _: () = assert!(size_of::<ServiceCell>() == 40);
+
+/// The cell that belongs to `key`.
+#[inline(always)]
+#[must_use]
+pub const fn service_cell_index(key: &ServiceKey) -> u32 {
+    let word = folded(&key.address) ^ key.selector().wrapping_mul(0x85eb_ca6b);
+    word.wrapping_mul(0x9e37_79b1) >> (32 - SERVICE_CELLS.ilog2())
+}
 
 /// Entries of `VIPS`.
 pub const VIP_FILTER_ENTRIES: u32 = 4096;
@@ -58,15 +118,53 @@ pub mod vip_filter {
 #[inline(always)]
 #[must_use]
 pub const fn vip_filter_index(address: &Address) -> u32 {
+    folded(address).wrapping_mul(0x9e37_79b1) >> (32 - VIP_FILTER_ENTRIES.ilog2())
+}
+
+#[inline(always)]
+const fn folded(address: &Address) -> u32 {
     let [a, b, c, d] = address.words;
-    let folded = a ^ b.rotate_left(8) ^ c.rotate_left(16) ^ d;
-    folded.wrapping_mul(0x9e37_79b1) >> (32 - VIP_FILTER_ENTRIES.ilog2())
+    a ^ b.rotate_left(8) ^ c.rotate_left(16) ^ d
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::HashSet;
+
+    #[test]
+    fn most_of_a_thousand_services_have_a_cell_of_their_own() {
+        let key = |vip: u8, port: u16, protocol: u8| ServiceKey {
+            address: Address::v4([198, 51, 100, vip]),
+            port: port.to_be_bytes(),
+            protocol,
+            pad: 0,
+        };
+        let ports = [25, 53, 80, 443, 5432, 6379, 8080, 8443];
+        let cells: HashSet<u32> = (0..64)
+            .flat_map(|vip| ports.map(|port| [key(vip, port, 6), key(vip, port, 17)]))
+            .flatten()
+            .map(|key| service_cell_index(&key))
+            .collect();
+        assert!(cells.len() > 960, "{} of 1024", cells.len());
+        assert!(cells.iter().all(|cell| *cell < SERVICE_CELLS));
+    }
+
+    #[test]
+    fn the_words_of_a_key_are_its_bytes() {
+        let key = ServiceKey {
+            address: Address::v6(core::array::from_fn(|byte| byte as u8)),
+            port: [16, 17],
+            protocol: 18,
+            pad: 0,
+        };
+        let (first, second, third) = key.words();
+        let mut bytes = [0; 20];
+        bytes[..8].copy_from_slice(&first.to_le_bytes());
+        bytes[8..16].copy_from_slice(&second.to_le_bytes());
+        bytes[16..].copy_from_slice(&third.to_le_bytes());
+        assert_eq!(&bytes[..19], (0..19).collect::<Vec<u8>>());
+    }
 
     #[test]
     fn neighbouring_addresses_fall_on_different_entries() {

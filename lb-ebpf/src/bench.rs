@@ -8,6 +8,7 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
+#[expect(dead_code, reason = "the gateway uses more of it")]
 #[path = "cursor.rs"]
 mod cursor;
 #[cfg(target_arch = "bpf")]

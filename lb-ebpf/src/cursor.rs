@@ -34,7 +34,7 @@ impl<'a> Frame<'a> {
         offset: usize,
         write: impl FnOnce(&mut [u8; N]),
     ) -> Option<()> {
-        let bytes = self.pointer::<N>(offset, self.end())?;
+        let bytes = self.pointer::<N>(offset)?;
         // SAFETY: the bytes lie inside the frame, checked just above; `write` gets the only
         // reference to them for as long as it runs.
         write(unsafe { &mut *bytes });
@@ -64,36 +64,43 @@ impl<'a> Frame<'a> {
     }
 
     #[inline(always)]
-    fn pointer<const N: usize>(&self, offset: usize, end: usize) -> Option<*mut [u8; N]> {
-        let start = self.ctx.data() + offset;
-        if start + N > end {
+    fn pointer<const N: usize>(&self, offset: usize) -> Option<*mut [u8; N]> {
+        let (start, end) = self.ends();
+        if start + offset + N > end {
             return None;
         }
-        Some(start as *mut [u8; N])
+        Some((start + offset) as *mut [u8; N])
     }
 
-    /// The end of the frame, read so that the compiler cannot know it for the one that `bytes`
-    /// compares with: from an earlier comparison or from the packet's own lengths it would prove a
-    /// later one superfluous, which the verifier cannot follow ("invalid access to packet", LLVM 22,
-    /// Linux 6.18).
+    /// Where the frame starts and ends.
+    ///
+    /// Read anew for each access, and compared anew. What the compiler remembers of an earlier
+    /// comparison, or proves from the packet's own lengths, the verifier does not know of the
+    /// pointer at hand ("invalid access to packet", LLVM 22, Linux 6.18).
     #[inline(always)]
-    fn end(&self) -> usize {
+    fn ends(&self) -> (usize, usize) {
         // SAFETY: the kernel hands the program a valid context.
-        let end = unsafe { (&raw const (*self.ctx.ctx).data_end).read_volatile() };
-        end as usize
+        let (start, end) = unsafe {
+            (
+                (&raw const (*self.ctx.ctx).data).read_volatile(),
+                (&raw const (*self.ctx.ctx).data_end).read_volatile(),
+            )
+        };
+        (start as usize, end as usize)
     }
 }
 
 impl Cursor for Frame<'_> {
     #[inline(always)]
     fn bytes<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
-        let bytes = self.pointer::<N>(offset, self.ctx.data_end())?;
+        let bytes = self.pointer::<N>(offset)?;
         // SAFETY: the bytes lie inside the frame, checked just above.
         Some(unsafe { &*bytes })
     }
 
     #[inline(always)]
     fn len(&self) -> usize {
-        self.end() - self.ctx.data()
+        let (start, end) = self.ends();
+        end - start
     }
 }

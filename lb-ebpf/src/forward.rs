@@ -49,7 +49,8 @@ pub fn to(
         IPV6 if fits(Encapsulation::Ipv6.overhead()) => {
             encapsulate_v6(frame, packet, flow, backend.address(), next_hop, port)?;
         }
-        ETHERNET | IPV4 | IPV6 => return Err(DropReason::TooBig),
+        ETHERNET | IPV4 | IPV6 if port.interface_index != 0 => return Err(DropReason::TooBig),
+        ETHERNET | IPV4 | IPV6 => return Err(DropReason::NoDevice),
         _ => return Err(DropReason::Internal),
     }
     Ok(if port.interface_index == frame.ingress_interface() {

@@ -12,7 +12,10 @@ use lb_common::maps::{
 };
 use lb_common::pool::Pool;
 use lb_common::port::Port;
-use lb_common::service::{Service, ServiceKey, VIP_FILTER_ENTRIES};
+use lb_common::service::{
+    SERVICE_CELLS as CELLS, Service, ServiceCell, ServiceKey, VIP_FILTER_ENTRIES,
+    service_cell_index,
+};
 use lb_common::settings::Settings;
 use lb_common::verdict::DropReason;
 
@@ -20,6 +23,8 @@ type Table = Array<Slot, { 2 * SLOTS_DEFAULT as usize }, { TABLE_FLAGS as usize 
 
 #[btf_map]
 static SERVICES: HashMap<ServiceKey, Service, { SERVICES_MAX as usize }> = HashMap::new();
+#[btf_map]
+static SERVICE_CELLS: Array<ServiceCell, { CELLS as usize }> = Array::new();
 #[btf_map]
 static VIPS: Array<u32, { VIP_FILTER_ENTRIES as usize }> = Array::new();
 #[btf_map]
@@ -51,11 +56,21 @@ pub fn vip_filter(index: u32) -> u32 {
     VIPS.get(index).copied().unwrap_or(0)
 }
 
+/// The service with this key: from its cell, or else from the hash table.
 #[inline(always)]
-pub fn service(key: &ServiceKey) -> Option<&'static Service> {
+pub fn service(key: ServiceKey) -> Option<&'static Service> {
+    if let Some(cell) = SERVICE_CELLS.get(service_cell_index(&key))
+        && cell.key.words() == key.words()
+    {
+        return Some(&cell.service);
+    }
+    // Aligned, because the key is written in words of eight bytes where the compiler can ("misaligned
+    // stack access", LLVM 22, Linux 6.18).
+    #[repr(align(8))]
+    struct Aligned(ServiceKey);
     // SAFETY: the agent replaces entries and never frees one while its pool is in use; a read
     // that races with a replacement sees the old or the new pool, both of which serve.
-    unsafe { SERVICES.get(key) }
+    unsafe { SERVICES.get(&Aligned(key).0) }
 }
 
 #[inline(always)]

@@ -79,6 +79,9 @@ pub fn echo(frame: &Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason> {
             let old = [header[0], header[1]];
             header[0] = reply_type;
             let sum = checksum::update([header[2], header[3]], old, [reply_type, header[1]]);
+            // The other zero of one's complement is as right wherever this one is, and the only
+            // right one for a message that is all zeros.
+            let sum = if sum == [0; 2] { [0xff; 2] } else { sum };
             header[2..4].copy_from_slice(&sum);
         })
         .ok_or(DropReason::Internal)?;

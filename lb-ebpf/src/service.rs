@@ -26,12 +26,12 @@ pub fn find(packet: &Packet) -> Found {
     match packet.transport {
         Transport::Tcp(_) | Transport::Udp => {
             let mut key = key(packet, packet.destination_port(), packet.protocol);
-            if let Some(service) = maps::service(&key) {
+            if let Some(service) = maps::service(key) {
                 return Found::Service(service);
             }
             if filter & vip_filter::ANY_PORT != 0 {
                 key.port = [0; 2];
-                if let Some(service) = maps::service(&key) {
+                if let Some(service) = maps::service(key) {
                     return Found::Service(service);
                 }
             }
@@ -43,7 +43,7 @@ pub fn find(packet: &Packet) -> Found {
             } else {
                 lb_common::service::ICMPV6
             };
-            match maps::service(&key(packet, [0; 2], icmp)) {
+            match maps::service(key(packet, [0; 2], icmp)) {
                 Some(_) => Found::Vip,
                 None => Found::Nothing,
             }

@@ -1,1 +1,17 @@
-//! Packets through the program.
+//! Packets through the gateway's program, one at a time, by BPF_PROG_TEST_RUN (root).
+//!
+//! What comes out is compared byte for byte with what the harness's packet builder makes, which
+//! shares no code with the program.
+
+mod echo;
+mod fuzz;
+mod ipip;
+mod l2;
+mod ladder;
+mod not_ours;
+mod on_empty;
+mod outcomes;
+mod ports;
+mod reopen;
+mod services;
+mod setup;

@@ -15,7 +15,7 @@ use lb_common::service::{
     ICMP, ICMPV6, Service, ServiceKey, VIP_FILTER_ENTRIES, vip_filter, vip_filter_index,
 };
 use lb_common::settings::Settings;
-use lb_userspace::agent::datapath::{BackendStates, Datapath, Options};
+use lb_userspace::agent::datapath::{BackendStates, Counters, Datapath, Options};
 use lb_userspace::agent::plan::{Contents, MapWrite, plan};
 
 use crate::bpffs::BpfFs;
@@ -24,6 +24,8 @@ use crate::packet::Frame;
 
 /// Interface index of loopback in every namespace; test runs come in by it unless they say.
 pub const LOOPBACK: u32 = 1;
+/// XDP_PACKET_HEADROOM: what BPF_PROG_TEST_RUN leaves in front of a frame.
+const HEADROOM: usize = 256;
 /// The room for what a program adds in front of a frame.
 const GROWTH_MAX: usize = 256;
 
@@ -33,6 +35,8 @@ pub struct Gateway {
     pub datapath: Datapath,
     /// The memory-mapped backends.
     pub states: BackendStates,
+    /// What the program counted.
+    pub counters: Counters,
     /// What the maps should hold; [`Gateway::apply`] brings them there.
     pub desired: Contents,
     // Declared last: the pins go after what is pinned.
@@ -79,7 +83,7 @@ impl Gateway {
     /// Without root, or if the kernel refuses the program.
     pub fn new() -> Result<Self> {
         let bpffs = BpfFs::new()?;
-        let (datapath, states) = open(&bpffs)?;
+        let (datapath, states, counters) = open(&bpffs)?;
         let desired = Contents {
             vips: vec![0; VIP_FILTER_ENTRIES as usize],
             ..Contents::default()
@@ -87,6 +91,7 @@ impl Gateway {
         Ok(Self {
             datapath,
             states,
+            counters,
             desired,
             bpffs,
         })
@@ -98,10 +103,11 @@ impl Gateway {
     /// As [`Gateway::new`].
     pub fn reopened(self) -> Result<Self> {
         let Self { desired, bpffs, .. } = self;
-        let (datapath, states) = open(&bpffs)?;
+        let (datapath, states, counters) = open(&bpffs)?;
         Ok(Self {
             datapath,
             states,
+            counters,
             desired,
             bpffs,
         })
@@ -221,24 +227,41 @@ impl Gateway {
     /// # Errors
     /// The kernel's, if there is no such interface.
     pub fn run_from(&mut self, interface_index: u32, frame: &[u8]) -> Result<Outcome> {
-        let context = context(interface_index, frame.len());
+        let context = context(interface_index, 0, frame.len());
         run(self.datapath.program()?, frame, &context)
+    }
+
+    /// Runs a frame that came in by loopback with little room in front: `headroom` bytes, a
+    /// multiple of 4, of which the kernel keeps about 40 for itself.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn run_with_headroom(&mut self, headroom: usize, frame: &[u8]) -> Result<Outcome> {
+        // Metadata lies between the headroom and the frame, and is taken from the headroom.
+        let metadata = HEADROOM - headroom;
+        let context = context(LOOPBACK, metadata, frame.len());
+        let input = [vec![0; metadata].as_slice(), frame].concat();
+        let mut outcome = run(self.datapath.program()?, &input, &context)?;
+        outcome.frame.0.drain(..metadata);
+        Ok(outcome)
     }
 }
 
-fn open(bpffs: &BpfFs) -> Result<(Datapath, BackendStates)> {
+fn open(bpffs: &BpfFs) -> Result<(Datapath, BackendStates, Counters)> {
     let datapath = Datapath::open(&Options {
         pin: bpffs.path().to_owned(),
         log_packets: false,
     })?;
     let states = datapath.backend_states()?;
-    Ok((datapath, states))
+    let counters = datapath.counters()?;
+    Ok((datapath, states, counters))
 }
 
 /// A `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-fn context(interface_index: u32, length: usize) -> [u8; 24] {
+fn context(interface_index: u32, metadata: usize, length: usize) -> [u8; 24] {
     let mut context = [0; 24];
-    context[4..8].copy_from_slice(&(length as u32).to_ne_bytes());
+    context[..4].copy_from_slice(&(metadata as u32).to_ne_bytes());
+    context[4..8].copy_from_slice(&((metadata + length) as u32).to_ne_bytes());
     context[12..16].copy_from_slice(&interface_index.to_ne_bytes());
     context
 }

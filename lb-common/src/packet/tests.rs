@@ -188,6 +188,13 @@ fn a_header_that_contradicts_itself_is_not_ours() {
 }
 
 #[test]
+fn an_ipv4_mapped_destination_is_not_ours() {
+    let mut frame = ipv6(6, &tcp(SYN));
+    frame[38..54].copy_from_slice(&Address::v4(VIP).octets());
+    assert_eq!(parse(frame.as_slice()), None);
+}
+
+#[test]
 fn ethernet_padding_is_not_part_of_the_packet() {
     let mut frame = ipv4(17, 0, &[], &UDP_DATAGRAM);
     frame.resize(60, 0);

@@ -25,7 +25,9 @@ use lb_common::maps::{
 };
 use lb_common::pool::{Pool, PoolId};
 use lb_common::port::Port;
-use lb_common::service::{Service, ServiceKey, VIP_FILTER_ENTRIES};
+use lb_common::service::{
+    SERVICE_CELLS, Service, ServiceCell, ServiceKey, VIP_FILTER_ENTRIES, service_cell_index,
+};
 use lb_common::settings::Settings;
 
 use tokio::io::Interest;
@@ -95,6 +97,7 @@ pub struct Datapath {
     pins: Pins,
     is_taken_over: bool,
     services: HashMap<MapData, ServiceKey, Service>,
+    service_cells: Array<MapData, ServiceCell>,
     vips: Array<MapData, u32>,
     pools: Array<MapData, Pool>,
     tables: ArrayOfMaps<MapData, MapData>,
@@ -120,6 +123,7 @@ pub fn memory_bytes(table_slots: impl Iterator<Item = u32>) -> u64 {
         + u64::from(BACKENDS_MAX) * (size_of::<Backend>() as u64 + traffic)
         + u64::from(POOLS_MAX) * size_of::<Pool>() as u64
         + u64::from(VIP_FILTER_ENTRIES) * 8
+        + u64::from(SERVICE_CELLS) * size_of::<ServiceCell>() as u64
         + tables
 }
 
@@ -170,6 +174,7 @@ impl Datapath {
         }
         Ok(Self {
             services: take!(SERVICES),
+            service_cells: take!(SERVICE_CELLS),
             vips: take!(VIPS),
             pools: take!(POOLS),
             tables: take!(TABLES),
@@ -295,14 +300,17 @@ impl Datapath {
                 zero(&mut self.service_traffic, name::SERVICE_TRAFFIC, *counters)
             }
             MapWrite::Service { key, service } => {
+                self.vacate_cell(key)?;
                 self.services
                     .insert(key, service, 0)
                     .map_err(|source| DatapathError::Map {
                         map: name::SERVICES,
                         source,
-                    })
+                    })?;
+                self.occupy_cell(key, service)
             }
             MapWrite::RemoveService(key) => {
+                self.vacate_cell(key)?;
                 self.services
                     .remove(key)
                     .map_err(|source| DatapathError::Map {
@@ -311,6 +319,40 @@ impl Datapath {
                     })
             }
         }
+    }
+
+    /// Copies a service to its cell, if no other service has it. The service first, then the key:
+    /// a packet that finds the key finds the service.
+    fn occupy_cell(&mut self, key: &ServiceKey, service: &Service) -> Result<(), DatapathError> {
+        const MAP: &str = name::SERVICE_CELLS;
+        let index = service_cell_index(key);
+        if get(&self.service_cells, MAP, index)?.key != ServiceKey::VACANT {
+            return Ok(());
+        }
+        for key in [ServiceKey::VACANT, *key] {
+            let cell = ServiceCell {
+                service: *service,
+                key,
+                pad: 0,
+            };
+            set(&mut self.service_cells, MAP, index, &cell)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the key of a service's cell away: its packets are looked up in the hash table.
+    fn vacate_cell(&mut self, key: &ServiceKey) -> Result<(), DatapathError> {
+        const MAP: &str = name::SERVICE_CELLS;
+        let index = service_cell_index(key);
+        let cell = get(&self.service_cells, MAP, index)?;
+        if cell.key != *key {
+            return Ok(());
+        }
+        let vacant = ServiceCell {
+            key: ServiceKey::VACANT,
+            ..cell
+        };
+        set(&mut self.service_cells, MAP, index, &vacant)
     }
 
     /// Builds the table aside and swaps it in with one update; the kernel waits about 8 ms for

@@ -1,0 +1,64 @@
+//! An agent that starts finds everything as the one before left it.
+
+use anyhow::Result;
+use lb_common::backend::{BackendId, BackendState, Encapsulation};
+use lb_common::pool::OnEmpty;
+use lb_tests::packet;
+use lb_userspace::agent::plan::plan;
+
+use crate::setup::{CLIENT_V4, POOL, WEB_V4, backend_of, one_pool, served, slot};
+
+const BACKENDS: [(&str, Encapsulation); 2] = [
+    ("10.0.1.11", Encapsulation::Ethernet),
+    ("10.0.1.12", Encapsulation::Ethernet),
+];
+
+#[test]
+fn a_data_plane_opened_again_over_its_pins_is_the_same() -> Result<()> {
+    let mut gateway = one_pool(OnEmpty::Reset, &BACKENDS, vec![slot(&[0, 1]); 3])?;
+    gateway
+        .states
+        .set_state(BackendId(0), BackendState::DRAINING);
+    for (_, packet) in served() {
+        gateway.run(&packet.build())?;
+    }
+    let actual = gateway.datapath.actual()?;
+    let table = gateway.datapath.table_id(POOL)?;
+
+    let mut gateway = gateway.reopened()?;
+    assert_eq!(gateway.datapath.actual()?, actual);
+    assert_eq!(gateway.datapath.table_id(POOL)?, table);
+    assert_eq!(gateway.states.state(BackendId(0)), BackendState::DRAINING);
+    assert_eq!(gateway.counters.backend(BackendId(1))?.packets, 4);
+    let frame = packet::tcp(CLIENT_V4, WEB_V4).build();
+    assert_eq!(backend_of(&gateway.run(&frame)?), Some(1));
+    Ok(())
+}
+
+#[test]
+fn what_a_plan_wrote_needs_no_second_plan() -> Result<()> {
+    let gateway = one_pool(OnEmpty::Pass, &BACKENDS, vec![slot(&[0, 1]); 3])?;
+    assert_eq!(plan(&gateway.desired, &gateway.datapath.actual()?), []);
+    Ok(())
+}
+
+#[test]
+fn everything_can_be_taken_away_again() -> Result<()> {
+    let mut gateway = one_pool(OnEmpty::Pass, &BACKENDS, vec![slot(&[0, 1]); 3])?;
+    gateway.desired.services.clear();
+    gateway.desired.vips.fill(0);
+    gateway.desired.tables.clear();
+    gateway.desired.pools.clear();
+    gateway.desired.backends.clear();
+    gateway.apply()?;
+    let actual = gateway.datapath.actual()?;
+    assert!(actual.services.is_empty() && actual.pools.is_empty() && actual.tables.is_empty());
+    assert!(
+        actual
+            .backends
+            .values()
+            .all(|backend| backend.encapsulation == 0)
+    );
+    assert_eq!(plan(&gateway.desired, &actual), []);
+    Ok(())
+}
