@@ -83,10 +83,9 @@ impl Console {
     }
 
     fn rates_line(&self) -> String {
-        self.rates
-            .as_ref()
-            .map(|text| self.styled("36", text))
-            .unwrap_or_default()
+        // Too long for the terminal, it is cut: only a single line can be drawn over.
+        let uncut = |text| format!("\x1b[?7l{}\x1b[?7h", self.styled("36", text));
+        self.rates.as_deref().map(uncut).unwrap_or_default()
     }
 
     fn clock(&self, at: Instant) -> String {
@@ -104,14 +103,9 @@ impl Console {
 
     fn print(&self, text: &str) {
         let mut out = io::stdout().lock();
-        // Over the rates; a line that is too long for the terminal is cut, not wrapped.
-        let (over, after) = if self.is_terminal {
-            ("\r\x1b[2K\x1b[?7l", "\x1b[?7h")
-        } else {
-            ("", "")
-        };
+        let over = if self.is_terminal { "\r\x1b[2K" } else { "" };
         // A closed pipe: the faults go on, the report is still written.
-        let _ = write!(out, "{over}{text}{after}").and_then(|()| out.flush());
+        let _ = write!(out, "{over}{text}").and_then(|()| out.flush());
     }
 }
 

@@ -1,20 +1,44 @@
-//! `--keep`: how to play with what is left running.
+//! `--keep`: everything goes on after the last fault, and people play with it.
 
 use std::env;
 use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 use lb_tests::namespace::Namespace;
 use lb_tests::process::built;
 use lb_tests::site::Host;
 
+use crate::interrupt::Interrupted;
 use crate::stage::Stage;
 
-/// What to type, ready to be copied.
+/// Clients are started anew so often, so that what they remember stays small.
+const LOAD_MAX: Duration = Duration::from_secs(30);
+
+/// Says how to play, and shows what happens until Ctrl-C.
 ///
 /// # Errors
 /// If `lb` is not where it was a minute ago.
-pub fn how_to_play(stage: &mut Stage) -> Result<String> {
+pub fn until_interrupted(stage: &mut Stage) -> Result<()> {
+    let text = how_to_play(stage)?;
+    stage.console.line(&text);
+    loop {
+        let start = stage.start_load();
+        let passed = stage.pass_until(start + LOAD_MAX);
+        drop(stage.stop_load());
+        match passed {
+            Err(error) if error.is::<Interrupted>() => {
+                stage.console.finish_rates();
+                return Ok(());
+            }
+            passed => passed?,
+        }
+    }
+}
+
+/// What to type, ready to be copied.
+fn how_to_play(stage: &mut Stage) -> Result<String> {
     let pids: Vec<u32> = stage
         .backends()
         .iter()
@@ -23,7 +47,7 @@ pub fn how_to_play(stage: &mut Stage) -> Result<String> {
     let site = stage.site();
     let lb = built("lb", "lb-userspace")?;
     let here = env::current_dir()?;
-    let lb = lb.strip_prefix(&here).unwrap_or(&lb).display();
+    let lb = relative(&lb, &here).display();
     let gateway = site.gateway();
     let socket = gateway.control_socket();
     let socket = socket.display();
@@ -41,6 +65,7 @@ pub fn how_to_play(stage: &mut Stage) -> Result<String> {
 ",
         site.client().address(),
     );
+    let web = built("lbt-web", "lb-tests")?;
     text.push_str("  its hosts, each for ip netns exec:\n");
     let names = [client, site.router().name(), gateway.name()];
     for name in names {
@@ -54,8 +79,15 @@ pub fn how_to_play(stage: &mut Stage) -> Result<String> {
     }
     let _ = writeln!(
         text,
-        "\n  configuration and logs: {}\n\nCtrl-C ends and removes it.",
+        "\n  a server again: ip netns exec HOST {} --name NAME --listen [::]:80\n  \
+         configuration and logs: {}\n\nCtrl-C ends and removes it all.",
+        relative(&web, &here).display(),
         site.run_directory().display()
     );
     Ok(text)
+}
+
+/// Shorter where that is possible: people copy it.
+fn relative<'a>(program: &'a Path, here: &Path) -> &'a Path {
+    program.strip_prefix(here).unwrap_or(program)
 }

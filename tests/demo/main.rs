@@ -19,7 +19,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -35,8 +35,6 @@ use story::Story;
 /// What shells expect of a program that ended by Ctrl-C.
 const INTERRUPTED: u8 = 130;
 const TITLE: &str = "Requests per second by server, each on a new connection";
-/// How often a kept site looks whether it was interrupted.
-const KEEP_LOOKS_EVERY: Duration = Duration::from_millis(200);
 
 /// Shows a gateway at work while one thing after another fails.
 #[derive(Parser)]
@@ -81,25 +79,14 @@ fn run(options: &Options) -> Result<Vec<String>> {
     let played = story.play(&mut stage);
     story.end = Instant::now();
     let requests = stage.stop_load().requests;
+    stage.console.finish_rates();
     // A child that the terminal's Ctrl-C reached first may be what went wrong.
     interrupt.check()?;
     let costs = costs(&stage, &story, &requests);
-    tell(options, &stage, &story, &requests, &costs)?;
+    tell(options, &mut stage, &story, &requests, &costs)?;
     played?;
     if options.keep {
-        let text = keep::how_to_play(&mut stage)?;
-        stage.console.line(&text);
-        while !interrupt.came() {
-            stage
-                .pass_until(Instant::now() + KEEP_LOOKS_EVERY)
-                .or_else(|error| {
-                    if error.is::<Interrupted>() {
-                        Ok(())
-                    } else {
-                        Err(error)
-                    }
-                })?;
-        }
+        keep::until_interrupted(&mut stage)?;
     }
     let faults = story.faults.iter().zip(&costs);
     Ok(faults
@@ -137,7 +124,7 @@ fn owner(stage: &Stage, from: SocketAddr) -> Option<String> {
 
 fn tell(
     options: &Options,
-    stage: &Stage,
+    stage: &mut Stage,
     story: &Story,
     requests: &[Record],
     costs: &[Cost],
@@ -147,7 +134,9 @@ fn tell(
     let lasted = |fault: &Fault, until: Instant| until.saturating_duration_since(fault.at);
     let report =
         report::Report::new(rows.map(|((fault, cost), until)| (fault, cost, lasted(fault, until))));
-    println!("\n{}", report.table(&servers));
+    stage
+        .console
+        .line(&format!("\n{}\n{}", report.table(&servers), notes()));
     if let Some(file) = &options.report {
         report.write(file)?;
     }
@@ -158,4 +147,16 @@ fn tell(
             .with_context(|| format!("write {}", file.display()))?;
     }
     Ok(())
+}
+
+/// Below the table.
+fn notes() -> String {
+    format!(
+        "detection: until the new state is stored in the data plane; recovery: until the first \
+         request\nthat succeeds on a flow of the server concerned, after the last that failed. A \
+         client gives up\nafter {:?}. For the agent: until a new one serves, the {:?} that nobody \
+         started it included;\npackets do not need it.",
+        stage::TIMEOUT,
+        story::WITHOUT_AGENT
+    )
 }

@@ -12,12 +12,18 @@
 //! - **recovery** of the agent: from its kill until a new one says that it serves, the time that
 //!   nobody restarted it included;
 //! - **failed after detection**: failed requests that began after the store.
+//!
+//! For a lost server it also looks at flows of the others: they must stay where they are.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use lb_tests::load::{Outcome, Record};
+
+/// How many requests of servers that stay are looked at after each loss. Asking whose they are
+/// takes the agent a fraction of a millisecond each.
+const LOOKED_AT_MAX: usize = 500;
 
 /// What was done to the site.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +64,8 @@ pub struct Cost {
     pub failed: usize,
     /// Those of them that began after the store.
     pub failed_after_detection: usize,
+    /// Of the requests that servers which stay should have answered, those that others did.
+    pub strayed: usize,
     /// Requests answered, by server.
     pub answered_by: BTreeMap<String, usize>,
 }
@@ -77,6 +85,11 @@ impl Cost {
             let failed = self.failed;
             Some(format!(
                 "{what}: {failed} requests failed, packets must not need the agent"
+            ))
+        } else if self.strayed > 0 {
+            let strayed = self.strayed;
+            Some(format!(
+                "{what}: {strayed} flows of other servers were moved"
             ))
         } else {
             None
@@ -111,8 +124,30 @@ pub fn cost(
         requests: ours.len(),
         failed: failed().count(),
         failed_after_detection: failed().filter(|request| request.start >= detected).count(),
+        strayed: match fault.kind {
+            Kind::Lost => strayed(fault, &ours, owner),
+            Kind::Returned | Kind::AgentRestarted => 0,
+        },
         answered_by,
     }
+}
+
+fn strayed(
+    fault: &Fault,
+    ours: &[&Record],
+    owner: &mut dyn FnMut(SocketAddr) -> Option<String>,
+) -> usize {
+    let mut is_stray = |request: &Record| {
+        let owner = request.from.and_then(&mut *owner);
+        owner.is_some_and(|owner| owner != fault.whom && answerer(request) != Some(&owner))
+    };
+    let answered = ours
+        .iter()
+        .filter(|request| request.start >= fault.at && answerer(request).is_some());
+    answered
+        .take(LOOKED_AT_MAX)
+        .filter(|request| is_stray(request))
+        .count()
 }
 
 fn recovered(
@@ -215,6 +250,7 @@ mod tests {
                 requests: 5,
                 failed: 2,
                 failed_after_detection: 0,
+                strayed: 0,
                 answered_by: BTreeMap::from([("b".to_owned(), 3)]),
             }
         );
@@ -238,6 +274,16 @@ mod tests {
         let requests = [clock.request(11, 12, 2, "b")];
         let cost = cost(&fault, clock.ms(100), &requests, &mut owner);
         assert_eq!(cost.recovery, None);
+        assert!(cost.complaint(&fault).is_some());
+    }
+
+    #[test]
+    fn a_flow_of_another_server_that_moved_is_complained_about() {
+        let clock = Clock(Instant::now());
+        let fault = clock.fault(Kind::Lost, 10, 15);
+        let requests = [clock.request(16, 17, 1, "c"), clock.request(18, 19, 2, "c")];
+        let cost = cost(&fault, clock.ms(100), &requests, &mut owner);
+        assert_eq!(cost.strayed, 1);
         assert!(cost.complaint(&fault).is_some());
     }
 

@@ -32,8 +32,11 @@ const COLOURS: [&str; 6] = [
     "#3b82c4", "#e69f00", "#1b9e77", "#c277b0", "#8c6d4f", "#56b4e9",
 ];
 const FAILED_COLOUR: &str = "#e02b35";
+/// Even a single failure shall be seen.
+const FAILED_HEIGHT_MIN: f64 = 5.0;
 const TEXT: &str = "#7d8590";
 const GRID: &str = "#7d8590";
+const MARK: &str = "#57606a";
 
 /// Draws the chart.
 pub fn draw(chart: &Chart) -> String {
@@ -77,20 +80,16 @@ impl Plot {
     }
 }
 
-/// The areas' names and colours, the lowest first; failures, if there were any, on top.
-fn coloured(chart: &Chart) -> impl DoubleEndedIterator<Item = (&Series, &'static str)> {
-    let servers = chart.servers.iter().enumerate();
-    let failed = chart.failed.highest() > 0.0;
-    servers
-        .map(|(number, series)| (series, COLOURS[number % COLOURS.len()]))
-        .chain(failed.then_some((&chart.failed, FAILED_COLOUR)))
-        .collect::<Vec<_>>()
-        .into_iter()
+/// The servers' areas and colours, the lowest first.
+fn coloured(chart: &Chart) -> impl Iterator<Item = (&Series, &'static str)> {
+    chart.servers.iter().zip(COLOURS.into_iter().cycle())
 }
 
 fn draw_legend(svg: &mut String, chart: &Chart) {
     let mut x = LEFT;
-    for (series, colour) in coloured(chart) {
+    let failed = chart.failed.highest() > 0.0;
+    let failed = failed.then_some((&chart.failed, FAILED_COLOUR));
+    for (series, colour) in coloured(chart).chain(failed) {
         let _ = writeln!(
             svg,
             "<rect x=\"{x:.0}\" y=\"34\" width=\"12\" height=\"12\" rx=\"2\" fill=\"{colour}\"/>\
@@ -124,6 +123,25 @@ fn draw_areas(svg: &mut String, plot: &Plot, chart: &Chart) {
             points.join(" ")
         );
         below = above;
+    }
+    draw_failures(svg, plot, &below, &chart.failed);
+}
+
+/// Failures stand as bars on the areas: a few of them would be lost in an area of their own.
+fn draw_failures(svg: &mut String, plot: &Plot, below: &[f64], failed: &Series) {
+    for (bucket, (below, rate)) in below.iter().zip(&failed.per_second).enumerate() {
+        if *rate == 0.0 {
+            continue;
+        }
+        let width = plot.x(BUCKET.as_secs_f64()) - LEFT;
+        let height = (plot.y(0.0) - plot.y(*rate)).max(FAILED_HEIGHT_MIN);
+        let _ = writeln!(
+            svg,
+            "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" \
+             fill=\"{FAILED_COLOUR}\"/>",
+            LEFT + width * bucket as f64,
+            plot.y(*below) - height,
+        );
     }
 }
 
@@ -165,17 +183,18 @@ fn draw_marks(svg: &mut String, plot: &Plot, marks: &[Mark]) {
     for mark in marks {
         let x = plot.x(mark.at.as_secs_f64());
         let [who, what] = &mark.label;
+        let (top, text) = (TOP - 30.0, x + 4.0);
+        // A pale line below the dashes keeps them visible on the areas.
         let _ = writeln!(
             svg,
-            "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{:.0}\" y2=\"{BOTTOM}\" stroke=\"{TEXT}\" \
-             stroke-dasharray=\"3 3\"/><text x=\"{:.1}\" y=\"{:.0}\" font-size=\"11\" \
-             font-weight=\"600\">{}</text><text x=\"{:.1}\" y=\"{:.0}\" \
-             font-size=\"11\">{}</text>",
-            TOP - 30.0,
-            x + 4.0,
+            "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{BOTTOM}\" stroke=\"#fff\" \
+             stroke-width=\"2\" stroke-opacity=\"0.35\"/>\
+             <line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{top:.0}\" y2=\"{BOTTOM}\" \
+             stroke=\"{MARK}\" stroke-dasharray=\"4 3\"/>\n\
+             <text x=\"{text:.1}\" y=\"{:.0}\" font-size=\"11\" font-weight=\"600\">{}</text>\
+             <text x=\"{text:.1}\" y=\"{:.0}\" font-size=\"11\">{}</text>",
             TOP - 21.0,
             escaped(who),
-            x + 4.0,
             TOP - 9.0,
             escaped(what)
         );

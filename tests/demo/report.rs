@@ -18,19 +18,34 @@ pub struct Report<'a> {
     faults: Vec<Row<'a>>,
 }
 
-/// One fault. Times are those of [`crate::measure`]; one that did not recover has the time until
-/// the next fault as its recovery, and the demo ends with 1.
+/// One fault. A request counts here if it ended between this fault and the next.
 #[derive(Debug, Serialize)]
 struct Row<'a> {
+    /// `logic`, or `gateway` for the agent.
     tier: &'a str,
+    /// What was done.
     fault: &'a str,
+    /// Milliseconds from right before the fault was made to the store of the new state in the data
+    /// plane, by the time of the agent's event; 0 for the agent, whose death nothing must detect.
     detection_ms: f64,
+    /// Milliseconds from right before the fault was made:
+    /// for a server that was killed, silenced or drained, to the end of the first request that
+    /// began after the last failed one began, on a flow whose slot is that server's, and that
+    /// another server answered (it contains the time that clients waited in vain, up to
+    /// [`crate::stage::TIMEOUT`]);
+    /// for one that returned, to the end of the first request that it answered;
+    /// for the agent, until a new one serves, the time that nobody restarted it included.
+    /// What did not recover has the time until the next fault here, and the demo ends with 1.
     recovery_ms: f64,
+    /// Requests, failed ones included.
     requests: usize,
+    /// Requests that failed: refused, reset, or not answered within [`crate::stage::TIMEOUT`].
     failed: usize,
+    /// Those of them that began after the store.
     failed_after_detection: usize,
-    /// Requests of which nobody knows whether they were carried out; a GET is simply asked again.
+    /// Requests of which nobody knows whether they were carried out: none, a GET does nothing.
     unknown: usize,
+    /// Requests answered, by server.
     answered_by: &'a BTreeMap<String, usize>,
 }
 
@@ -68,7 +83,7 @@ impl<'a> Report<'a> {
 
     /// As a table; one column for each of `servers`.
     pub fn table(&self, servers: &[String]) -> String {
-        let mut lines = vec![header(servers)];
+        let mut lines = header(servers).to_vec();
         lines.extend(self.faults.iter().map(|row| row.cells(servers)));
         align(&lines)
     }
@@ -90,30 +105,32 @@ impl Row<'_> {
     }
 }
 
-fn header(servers: &[String]) -> Vec<String> {
-    let fixed = [
-        "fault",
-        "detection ms",
-        "recovery ms",
-        "requests",
-        "failed",
-        "after detection",
-    ];
-    let answered = servers.iter().map(|server| format!("by {server}"));
-    fixed
-        .into_iter()
-        .map(str::to_owned)
-        .chain(answered)
-        .collect()
+/// Lines of the header.
+const HEADER_LINES: usize = 2;
+
+fn header(servers: &[String]) -> [Vec<String>; HEADER_LINES] {
+    let upper = ["", "detection", "recovery", "", "", "after"];
+    let lower = ["fault", "ms", "ms", "requests", "failed", "detection"];
+    let answered = servers.iter().map(|_| "by".to_owned());
+    let upper = upper.into_iter().map(str::to_owned).chain(answered);
+    let lower = lower.into_iter().map(str::to_owned);
+    [
+        upper.collect(),
+        lower.chain(servers.iter().cloned()).collect(),
+    ]
 }
 
-/// The first column to the left, numbers to the right, a rule below the first line.
+/// The first column to the left, numbers to the right, a rule below the header.
 fn align(lines: &[Vec<String>]) -> String {
     let columns = lines.first().map_or(0, Vec::len);
     let width = |column: usize| lines.iter().map(|line| line[column].len()).max();
     let widths: Vec<usize> = (0..columns).filter_map(width).collect();
+    let rule = widths.iter().sum::<usize>() + 2 * columns.saturating_sub(1);
     let mut table = String::new();
     for (number, line) in lines.iter().enumerate() {
+        if number == HEADER_LINES {
+            let _ = writeln!(table, "{}", "─".repeat(rule));
+        }
         for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
             let _ = match column {
                 0 => write!(table, "{cell:<width$}"),
@@ -121,10 +138,6 @@ fn align(lines: &[Vec<String>]) -> String {
             };
         }
         table.push('\n');
-        if number == 0 {
-            let rule: usize = widths.iter().sum::<usize>() + 2 * columns.saturating_sub(1);
-            let _ = writeln!(table, "{}", "─".repeat(rule));
-        }
     }
     table
 }
@@ -155,6 +168,7 @@ mod tests {
             requests: 48_211,
             failed: 3,
             failed_after_detection: 0,
+            strayed: 0,
             answered_by: BTreeMap::from([("logic-2".to_owned(), 16_020)]),
         };
         (fault, cost)
@@ -177,8 +191,8 @@ mod tests {
         let report = Report::new([(&fault, &cost, Duration::ZERO)].into_iter());
         let table = report.table(&["logic-1".into(), "logic-2".into()]);
         let widths: Vec<usize> = table.lines().map(|line| line.chars().count()).collect();
-        assert_eq!(widths.len(), 3, "{table}");
+        assert_eq!(widths.len(), 4, "{table}");
         assert!(widths.iter().all(|width| *width == widths[0]), "{table}");
-        assert!(table.ends_with("0       16020\n"), "{table}");
+        assert!(table.ends_with("        0    16020\n"), "{table}");
     }
 }

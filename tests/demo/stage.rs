@@ -78,7 +78,6 @@ impl Stage {
             stage.serve(&name)?;
         }
         stage.start_agent()?;
-        stage.wait_until_all_are_up()?;
         Ok(stage)
     }
 
@@ -118,18 +117,25 @@ impl Stage {
             .map(|server| server.process().pid())
     }
 
-    /// Starts `lb agent` and follows its events; its program may be in place already.
+    /// Starts `lb agent`, follows its events and waits until it serves and every check has passed;
+    /// since when it serves. Its program may be in place already.
     ///
     /// # Errors
-    /// If it does not answer: with the end of its log.
-    pub fn start_agent(&mut self) -> Result<()> {
+    /// If that does not come: with its log.
+    pub fn start_agent(&mut self) -> Result<Instant> {
         self.interrupt.check()?;
+        let start = Instant::now();
         let config = self.site.config().pool("check", CHECK).text();
         let agent = self.site.gateway().start_agent(&config)?;
         // It ends with the agent, and nothing waits for it.
         drop(follow(agent.control_socket(), self.teller.clone())?);
         self.agent = Some(agent);
-        Ok(())
+        let serves = self.wait_for("the agent serves", start, |news| {
+            news.event.kind == "agent" && news.event.text.starts_with("serving")
+        })?;
+        // None shall count as up only because it was when an earlier agent ended.
+        self.wait_until_all_are_up()?;
+        Ok(serves)
     }
 
     /// Kills the agent (SIGKILL).
@@ -166,11 +172,7 @@ impl Stage {
         }
     }
 
-    /// Waits until every check has passed, so that none counts as up only because it was before.
-    ///
-    /// # Errors
-    /// If that does not come: with the agent's log.
-    pub fn wait_until_all_are_up(&mut self) -> Result<()> {
+    fn wait_until_all_are_up(&mut self) -> Result<()> {
         let deadline = Instant::now() + SHOWS_MAX;
         loop {
             let status = self.status()?;
@@ -192,10 +194,9 @@ impl Stage {
         }
     }
 
-    /// Starts the clients. The clock of everything shown starts here.
+    /// Starts the clients.
     pub fn start_load(&mut self) -> Instant {
         let start = Instant::now();
-        self.console.restart_clock(start);
         self.next_rates = start + RATES_EVERY;
         let load = Load::http(self.site.vip())
             .clients(CLIENTS)
@@ -207,9 +208,7 @@ impl Stage {
 
     /// Stops the clients; everything that they asked.
     pub fn stop_load(&mut self) -> Report {
-        let report = self.load.take().map(Running::stop).unwrap_or_default();
-        self.console.finish_rates();
-        report
+        self.load.take().map(Running::stop).unwrap_or_default()
     }
 
     /// Lets time pass.

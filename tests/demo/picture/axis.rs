@@ -8,7 +8,7 @@ const STEPS_MAX: f64 = 12.0;
 /// A little more than `highest`, a whole number of steps.
 pub fn ceiling(highest: f64) -> f64 {
     let highest = highest.max(1.0);
-    let step = step(highest * 2.0);
+    let step = step(highest);
     (highest / step).ceil() * step
 }
 
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn axes_end_on_round_numbers() {
-        for (highest, end, count) in [(2_940.0, 3_000.0, 13), (96.0, 100.0, 11), (0.0, 1.0, 11)] {
+        for (highest, end, count) in [(3_130.0, 3_500.0, 8), (96.0, 100.0, 11), (0.0, 1.0, 11)] {
             assert_eq!(ceiling(highest), end, "{highest}");
             assert_eq!(ticks(end).count(), count, "{highest}");
         }
