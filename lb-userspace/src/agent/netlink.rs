@@ -17,7 +17,7 @@ use rtnetlink::{
     proto::{NetlinkCodec, NetlinkFramed},
     sys::{AsyncSocket, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE},
 };
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
 /// The kernel answers from memory; silence this long means that the answer was lost.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -94,6 +94,8 @@ impl Verb {
 #[derive(Debug, Clone)]
 pub struct Netlink {
     handle: rtnetlink::Handle,
+    /// The kernel refuses a second dump on a socket (`EBUSY`) until the first has been read.
+    dumping: Arc<Semaphore>,
     /// Drives the socket; aborted when dropped.
     _driver: Arc<JoinSet<()>>,
 }
@@ -106,6 +108,7 @@ impl Netlink {
         driver.spawn(connection);
         Ok(Self {
             handle,
+            dumping: Arc::new(Semaphore::new(1)),
             _driver: Arc::new(driver),
         })
     }
@@ -134,6 +137,10 @@ impl Netlink {
     ) -> Result<Vec<RouteNetlinkMessage>, Option<io::Error>> {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = verb.flags();
+        let _turn = match verb {
+            Verb::Dump => Some(self.dumping.acquire().await.map_err(|_| None)?),
+            _ => None,
+        };
         let mut answer = self.handle.clone().request(request).map_err(|_| None)?;
         let mut objects = Vec::new();
         while let Some(part) = answer.next().await {
