@@ -28,6 +28,7 @@ pub mod load;
 pub mod mac;
 pub mod namespace;
 pub mod packet;
+pub mod poll;
 pub mod process;
 pub mod run_directory;
 pub mod site;

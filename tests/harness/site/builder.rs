@@ -13,6 +13,7 @@ use super::{Gateway, Host, Site};
 use crate::bpffs::BpfFs;
 use crate::link::{self, End, MTU};
 use crate::namespace::Namespace;
+use crate::poll::Polling;
 use crate::run_directory::RunDirectory;
 use crate::sweep::sweep_leftovers;
 
@@ -258,6 +259,7 @@ impl SiteBuilder {
     ) -> Result<Gateway> {
         let inside = plan::fabric(plan::GATEWAY);
         let host = self.host("gateway", inside)?;
+        let mut polling = vec![];
         let (towards_clients, device, interfaces) = match self.nics {
             Nics::One => {
                 self.join_fabric(&host, "eth0", inside, fabric, "to-gateway")?;
@@ -276,6 +278,7 @@ impl SiteBuilder {
                         .mtu(self.client_mtu),
                 )?;
                 self.join_fabric(&host, "eth1", inside, fabric, "to-gateway")?;
+                polling.push(Polling::start(router, "front")?);
                 self.set_default_route(&host, routers)?;
                 (outside, "front", vec!["eth0".to_owned(), "eth1".to_owned()])
             }
@@ -299,8 +302,9 @@ impl SiteBuilder {
             );
         }
         router.ip_batch(&routes)?;
+        polling.push(Polling::start(fabric, "to-gateway")?);
         let bpffs = BpfFs::mounted_in(run)?;
-        Ok(Gateway::new(host, interfaces, bpffs, run.path()))
+        Ok(Gateway::new(host, interfaces, bpffs, polling, run.path()))
     }
 
     fn build_backends(

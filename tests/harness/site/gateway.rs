@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use super::Host;
 use crate::agent::Agent;
 use crate::bpffs::BpfFs;
+use crate::poll::Polling;
 
 /// The gateway. Whatever a [`Host`] can do, it can.
 #[derive(Debug)]
@@ -16,15 +17,24 @@ pub struct Gateway {
     host: Host,
     interfaces: Vec<String>,
     bpffs: BpfFs,
+    // What its devices are wired to takes at once what it sends back.
+    _polling: Vec<Polling>,
     run: PathBuf,
 }
 
 impl Gateway {
-    pub(super) fn new(host: Host, interfaces: Vec<String>, bpffs: BpfFs, run: &Path) -> Gateway {
+    pub(super) fn new(
+        host: Host,
+        interfaces: Vec<String>,
+        bpffs: BpfFs,
+        polling: Vec<Polling>,
+        run: &Path,
+    ) -> Gateway {
         Gateway {
             host,
             interfaces,
             bpffs,
+            _polling: polling,
             run: run.to_owned(),
         }
     }
