@@ -26,6 +26,7 @@ pub mod ports;
 pub mod stats;
 pub mod vip;
 
+use std::io;
 use std::path::Path;
 
 use anyhow::Context;
@@ -54,19 +55,8 @@ async fn serve(config: Config, log_packets: bool) -> anyhow::Result<()> {
     let (calls, mut called) = mpsc::channel::<Call>(CALLS_WAITING_MAX);
     let control = &config.agent.control;
     // First of all: whoever holds the socket is the one agent of this data plane.
-    let _server = Server::listen(control, calls.clone()).map_err(|error| {
-        if error.kind() == std::io::ErrorKind::AddrInUse {
-            anyhow::anyhow!(
-                "an agent already runs at {}; stop it first (packets keep flowing), or reload it",
-                control.display()
-            )
-        } else {
-            anyhow::Error::new(error).context(format!(
-                "cannot listen on the control socket {}",
-                control.display()
-            ))
-        }
-    })?;
+    let _server = Server::listen(control, calls.clone())
+        .map_err(|error| cannot_listen(&control.display().to_string(), error))?;
     let _metrics = match config.agent.metrics {
         Some(address) => Some(
             metrics::Listener::bind(address, calls)
@@ -90,4 +80,18 @@ async fn serve(config: Config, log_packets: bool) -> anyhow::Result<()> {
     crate::runtime::notify_stopping();
     tracing::info!("stopped; packets keep flowing (lb detach removes the data plane)");
     Ok(())
+}
+
+fn cannot_listen(control: &str, error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => anyhow::anyhow!(
+            "an agent already runs at {control}; stop it first (packets keep flowing), or reload it"
+        ),
+        // The first thing that the agent asks of the kernel is refused here to whoever is not root.
+        io::ErrorKind::PermissionDenied => {
+            anyhow::anyhow!("may not listen on the control socket {control}: run lb agent as root")
+        }
+        _ => anyhow::Error::new(error)
+            .context(format!("cannot listen on the control socket {control}")),
+    }
 }

@@ -36,7 +36,7 @@ use tokio::io::unix::AsyncFd;
 pub use self::attach::{AttachError, AttachMode, Attachment};
 pub use self::counters::Counters;
 pub use self::mapping::BackendStates;
-pub use self::pins::{PinError, Pins, remove as remove_pins};
+pub use self::pins::{PinError, PinLock, Pins, remove as remove_pins};
 
 use crate::agent::plan::{Actual, MapWrite};
 

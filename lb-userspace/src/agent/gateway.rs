@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use self::backends::{Backends, Record};
 use self::change::{Applied, Pending};
 use self::network::Network;
-use super::datapath::{BackendStates, Datapath, Options};
+use super::datapath::{BackendStates, Datapath, Options, PinLock};
 use super::effective::{Effective, Health, decide};
 use super::events::{Events, event, now};
 use super::identity::Assignment;
@@ -64,6 +64,10 @@ pub struct Gateway {
     progress: Progress,
     /// Verdicts that put a backend into service and came while a change was being written.
     postponed: Vec<Report>,
+    /// SIGHUP came while a change was under way.
+    is_reload_wanted: bool,
+    /// Nobody else writes to this data plane.
+    _lock: PinLock,
 }
 
 /// How far a change of the configuration is.
@@ -108,6 +112,8 @@ impl Gateway {
                 .forward_packet_log()
                 .context("cannot read the program's log of packets")?;
         }
+        // Another agent may listen on another control socket.
+        let lock = datapath.pins().lock()?;
         let contents = datapath.actual()?;
         let states = datapath.backend_states()?;
         let stats = Stats::start(datapath.counters()?);
@@ -133,6 +139,8 @@ impl Gateway {
             events: Events::default(),
             progress: Progress::Idle,
             postponed: Vec::new(),
+            _lock: lock,
+            is_reload_wanted: false,
             config,
         })
     }
@@ -174,9 +182,15 @@ impl Gateway {
         match happening {
             Happening::Report(report) => self.verdict(report),
             Happening::NextHop(change) => self.next_hop(change).await,
-            Happening::Link(change) => self.link(change),
+            Happening::Link(change) => self.link(change).await,
             Happening::Deadline => self.write_change(),
-            Happening::Applied(applied) => return self.finish_change(applied).await,
+            Happening::Applied(applied) => {
+                self.finish_change(applied).await?;
+                if std::mem::take(&mut self.is_reload_wanted) {
+                    self.reload_by_signal();
+                }
+                return Ok(());
+            }
         }
         self.write_change_if_ready();
         Ok(())

@@ -34,6 +34,15 @@ pub enum PinError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Another agent holds the lock.
+    #[error(
+        "an agent already serves the data plane pinned at {path}; stop it first (packets keep \
+         flowing), or reload it"
+    )]
+    Taken {
+        /// The path.
+        path: PathBuf,
+    },
     /// A file or directory could not be made or removed.
     #[error("{path}: {source}")]
     Io {
@@ -48,6 +57,12 @@ pub enum PinError {
 #[derive(Debug, Clone)]
 pub struct Pins {
     root: PathBuf,
+}
+
+/// The right to write to a pinned data plane; given up when dropped.
+#[derive(Debug)]
+pub struct PinLock {
+    _directory: fs::File,
 }
 
 impl Pins {
@@ -80,6 +95,28 @@ impl Pins {
             })?;
         }
         Ok(pins)
+    }
+
+    /// Makes this process the one that writes to what is pinned here, until the lock is dropped
+    /// or the process ends in any way.
+    ///
+    /// # Errors
+    /// [`PinError::Taken`] by another agent; [`PinError::Io`].
+    pub fn lock(&self) -> Result<PinLock, PinError> {
+        let failed = |source| PinError::Io {
+            path: self.root.clone(),
+            source,
+        };
+        let directory = fs::File::open(&self.root).map_err(failed)?;
+        match directory.try_lock() {
+            Ok(()) => Ok(PinLock {
+                _directory: directory,
+            }),
+            Err(fs::TryLockError::WouldBlock) => Err(PinError::Taken {
+                path: self.root.clone(),
+            }),
+            Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+        }
     }
 
     /// Whether an agent has pinned maps here.

@@ -71,6 +71,11 @@ impl Gateway {
     /// # Errors
     /// What is wrong with the host, in one line.
     pub async fn start(&mut self) -> anyhow::Result<()> {
+        let begun = self.begin_to_serve().await;
+        begun.or_else(|error| self.leave_no_trace(error))
+    }
+
+    async fn begin_to_serve(&mut self) -> anyhow::Result<()> {
         for name in &self.config.agent.interfaces {
             Interface::by_name(&self.network.netlink, name).await?;
         }
@@ -80,16 +85,28 @@ impl Gateway {
         Ok(())
     }
 
+    /// Removes what a failed start made, unless packets depend on what an earlier agent left.
+    fn leave_no_trace(&self, error: anyhow::Error) -> anyhow::Result<()> {
+        if self.found_nothing {
+            remove_pins(&self.config.agent.pin)?;
+        }
+        Err(error)
+    }
+
     /// Whether a configuration is in force.
     pub(super) fn is_serving(&self) -> bool {
         !self.assignment.pools.is_empty() || matches!(self.progress, Progress::Idle)
     }
 
-    /// Reads the file again because of SIGHUP. A refusal is logged and shown by `lb status`.
+    /// Reads the file again because of SIGHUP, after a change that is under way: a signal cannot be
+    /// told to try again.
     pub fn reload_by_signal(&mut self) {
-        if let Err(error) = self.reload(None) {
-            self.refuse(&error);
+        if !matches!(self.progress, Progress::Idle) {
+            self.is_reload_wanted = true;
+            return;
         }
+        // Whoever sent the signal reads of a refusal in the log and in `lb status`.
+        let _ = self.begin_reload(None);
     }
 
     /// Reads the file again and begins to change to it.
@@ -98,6 +115,15 @@ impl Gateway {
             matches!(self.progress, Progress::Idle),
             "another change is under way; try again in a moment"
         );
+        self.begin_reload(answers)
+    }
+
+    fn begin_reload(&mut self, answers: Option<mpsc::Sender<Answer>>) -> anyhow::Result<()> {
+        self.change_to_file(answers)
+            .inspect_err(|error| self.refuse(error))
+    }
+
+    fn change_to_file(&mut self, answers: Option<mpsc::Sender<Answer>>) -> anyhow::Result<()> {
         let config = Config::load(&self.config.source)?;
         changes::reloadable(&self.config, &config).map_err(anyhow::Error::msg)?;
         self.prepare(config, Origin::Reload(answers))?;
@@ -244,7 +270,8 @@ impl Gateway {
         if let Some(contents) = applied.contents {
             self.contents = contents;
         }
-        for (interface, attachment) in &applied.attached {
+        let lasting = applied.attached.iter().filter(|_| applied.error.is_none());
+        for (interface, attachment) in lasting {
             let text = match attachment {
                 Attachment::Updated => format!("took over the program on {interface}"),
                 Attachment::Native => format!("attached to {interface}, native XDP"),
@@ -274,13 +301,7 @@ impl Gateway {
         self.watch_next_hops();
         self.replay_postponed();
         match pending.origin {
-            Origin::Start => {
-                if self.found_nothing {
-                    // Nobody's packets depend on what this start made: leave no trace of it.
-                    remove_pins(&self.config.agent.pin)?;
-                }
-                return Err(error);
-            }
+            Origin::Start => return self.leave_no_trace(error),
             Origin::Reload(answers) => {
                 self.refuse(&error);
                 reply(
@@ -473,7 +494,7 @@ impl Job {
             .and_then(|()| self.attach(&mut datapath, &mut attached))
             .err();
         if error.is_some() {
-            self.restore(&mut datapath);
+            self.restore(&mut datapath, &attached);
         }
         match datapath.actual() {
             Ok(contents) => Applied {
@@ -520,8 +541,14 @@ impl Job {
         Ok(())
     }
 
-    /// Writes back what was there before a write failed.
-    fn restore(&self, datapath: &mut Datapath) {
+    /// Writes back what was there before a write failed, and leaves the interfaces that were new.
+    fn restore(&self, datapath: &mut Datapath, attached: &[(String, Attachment)]) {
+        let is_new = |attachment: &Attachment| *attachment != Attachment::Updated;
+        for (interface, _) in attached.iter().filter(|(_, how)| is_new(how)) {
+            if let Err(error) = datapath.detach(interface) {
+                tracing::error!(%error, "cannot take the program off {interface} again");
+            }
+        }
         let restored = datapath
             .actual()
             .and_then(|actual| write(datapath, &plan(&self.actual, &actual)));

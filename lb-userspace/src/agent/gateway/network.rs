@@ -69,10 +69,14 @@ impl Network {
             .find(|interface| interface.name == name)
     }
 
-    fn see(&mut self, interface: Interface) {
+    /// Remembers an interface; whether there was none of its number.
+    fn see(&mut self, interface: Interface) -> bool {
+        let before = self.interfaces.len();
         self.interfaces
             .retain(|there| there.index != interface.index);
+        let is_new = before == self.interfaces.len();
         self.interfaces.push(interface);
+        is_new
     }
 }
 
@@ -134,7 +138,7 @@ impl Gateway {
     }
 
     /// An interface changed: its port follows, and the program returns to one that was made anew.
-    pub(super) fn link(&mut self, change: LinkChange) {
+    pub(super) async fn link(&mut self, change: LinkChange) {
         let interface = match change {
             LinkChange::Removed(interface) => {
                 self.network
@@ -156,9 +160,24 @@ impl Gateway {
         }
         let is_ours = self.config.agent.interfaces.contains(&interface.name);
         let is_bare = interface.xdp.is_none();
-        self.network.see(interface.clone());
+        let is_new = self.network.see(interface.clone());
         if is_ours && is_bare && self.is_serving() {
             self.attach_again(&interface);
+        }
+        if self.config.agent.interfaces.first() == Some(&interface.name) {
+            self.keep_vips(is_new).await;
+        }
+    }
+
+    /// VIPs go with their interface, and belong on the one that was made in its place.
+    async fn keep_vips(&mut self, is_new: bool) {
+        let is_settled = self.is_serving() && matches!(self.progress, super::Progress::Idle);
+        if is_new
+            && is_settled
+            && let Err(error) = self.place_vips().await
+        {
+            let text = format!("cannot put the VIPs back: {error:#}");
+            self.events.record(event("vip", text));
         }
     }
 
