@@ -2,4 +2,10 @@
 
 mod failover;
 mod forwarding;
+mod lifetime;
+mod metrics;
+mod next_hop;
+mod operator;
+mod reload;
 mod support;
+mod timing;
