@@ -1,52 +1,35 @@
 //! Network namespaces that vanish with their guard, and a way to run code in one.
 
 use std::{
-    fs::File,
     io::{self, ErrorKind, Write},
     os::fd::{AsRawFd, OwnedFd},
     process::Command,
-    sync::atomic::{AtomicU32, Ordering},
-    thread,
     time::{Duration, Instant},
 };
 
-use nix::{
-    sched::{CloneFlags, setns},
-    sys::{
-        socket::{
-            AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket,
-            sockopt,
-        },
-        time::TimeVal,
+use nix::sys::{
+    socket::{
+        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket,
+        sockopt,
     },
+    time::TimeVal,
 };
 
-/// A namespace named `lbt-…`; deleted, with all that is in it, when dropped.
-pub struct Namespace {
-    name: String,
-}
+/// A namespace of the harness, for tests that run a future in it.
+pub struct Namespace(lb_tests::namespace::Namespace);
 
 impl Namespace {
     pub fn new(purpose: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("lbt-{purpose}-{}-{number}", std::process::id());
-        ip(&format!("netns add {name}"));
-        let namespace = Self { name };
-        // Looking for duplicates of link-local addresses costs each test two seconds.
-        namespace.enter(|| {
-            std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0").expect("a sysctl");
-        });
-        namespace
+        Self(lb_tests::namespace::Namespace::new(purpose).expect("these tests need root"))
     }
 
     pub fn name(&self) -> &str {
-        &self.name
+        self.0.name()
     }
 
     /// Runs `ip` in the namespace and returns what it printed.
     pub fn ip(&self, arguments: &str) -> String {
-        ip_in(&self.name, arguments)
+        ip_in(self.name(), arguments)
     }
 
     /// Runs `future` on a thread of its own inside the namespace, and waits for it.
@@ -60,25 +43,8 @@ impl Namespace {
         })
     }
 
-    fn enter<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        let file = File::open(format!("/run/netns/{}", self.name)).expect("the namespace is there");
-        let worker = thread::spawn(move || {
-            // The thread ends with the work, so nothing else ever runs in the namespace.
-            setns(file, CloneFlags::CLONE_NEWNET).expect("these tests need root");
-            work()
-        });
-        worker
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let arguments = ["netns", "del", &self.name];
-        if let Err(error) = Command::new("ip").args(arguments).status() {
-            eprintln!("cannot delete namespace {}: {error}", self.name);
-        }
+    fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.0.run(work)
     }
 }
 
