@@ -1,54 +1,23 @@
 //! The agent comes, goes and comes back; packets do not wait for it.
 
-use std::fs;
-use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Command, Output};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use lb_tests::link::{self, End};
 use lb_tests::load::Load;
 use lb_tests::poll::Polling;
-use lb_tests::process::built;
-use lb_tests::site::{Gateway, Nics, Site};
+use lb_tests::site::{Backend, Nics, Site};
 use lb_tests::wait;
 use lb_userspace::control::Intent;
+use nix::sys::signal::Signal;
 
-use crate::support::{SOON, Serving, admin, assert_unharmed, backend, has_address, status};
+use crate::support::{
+    SOON, Serving, admin, assert_unharmed, backend, has_address, has_program, lb, status,
+};
 
 /// Long enough for every backend to have been checked several times.
 const SEVERAL_CHECKS: usize = 10;
-
-/// Runs `lb ARGUMENTS` on the gateway to its end; one that does not end is killed.
-fn lb(gateway: &Gateway, arguments: &[&str], user: Option<u32>) -> Result<Output> {
-    let mut command = Command::new("timeout");
-    command
-        .args(["--signal=KILL", "10"])
-        .arg(built("lb", "lb-userspace")?);
-    command.args(arguments);
-    if let Some(user) = user {
-        command.uid(user).gid(user);
-    }
-    Ok(gateway.output(&mut command)?)
-}
-
-/// Asserts that `lb agent` refuses to start with one line for people, and returns that line.
-fn refusal(gateway: &Gateway, config: &Path, user: Option<u32>) -> Result<String> {
-    let config = config.to_str().context("a path of ours")?;
-    let arguments = ["agent", "--config", config, "--log-level", "error"];
-    let output = lb(gateway, &arguments, user)?;
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
-    Ok(said)
-}
-
-fn has_program(gateway: &Gateway, device: &str) -> Result<bool> {
-    Ok(gateway.ip(&["link", "show", device])?.contains("prog/xdp"))
-}
 
 /// Waits until every backend has been checked several times more.
 fn several_checks_later(serving: &Serving) -> Result<()> {
@@ -130,7 +99,7 @@ fn a_configuration_changed_while_no_agent_ran_counts_when_one_starts() -> Result
         .clients(2)
         .start(serving.site.client());
     serving.agent.process().kill();
-    // Meanwhile: logic-3 comes, logic-2 goes, logic-1 dies, a drain stays.
+    // Meanwhile logic-3 comes and logic-2 goes.
     let began = Instant::now();
     let changed = serving.site.config().without("logic-2");
     serving.restart_agent(&changed.text())?;
@@ -182,26 +151,6 @@ fn a_primary_that_died_while_no_agent_ran_is_found_by_the_next() -> Result<()> {
 }
 
 #[test]
-fn a_second_agent_refuses_in_one_line_and_disturbs_nothing() -> Result<()> {
-    let serving = Serving::start(Site::builder())?;
-    let gateway = serving.site.gateway();
-    let running = Load::http(serving.site.vip())
-        .clients(2)
-        .start(serving.site.client());
-    let config = gateway.write_config(&serving.site.config().text())?;
-    let said = refusal(gateway, &config, None)?;
-    assert!(said.contains("already runs"), "{said}");
-    // With a socket of its own as well: the data plane is what there is one of.
-    let table = gateway.agent_table().replace("agent.sock", "other.sock");
-    let table = table.replace("127.0.0.1:9180", "127.0.0.1:9181");
-    let config = gateway.write_config(&format!("{table}\n{}", serving.site.config().text()))?;
-    let said = refusal(gateway, &config, None)?;
-    assert!(said.contains("already"), "{said}");
-    assert_unharmed(&running.stop(), &serving.agent);
-    status(&serving.agent).map(drop)
-}
-
-#[test]
 fn detach_removes_program_maps_and_vips_and_nothing_of_others() -> Result<()> {
     let mut serving = Serving::start(Site::builder())?;
     let gateway = serving.site.gateway();
@@ -246,16 +195,7 @@ fn an_interface_that_is_deleted_and_made_again_serves_again() -> Result<()> {
     for _ in 0..2 {
         gateway.ip(&["link", "delete", "eth0"])?;
         serving.is("logic-1", "down")?;
-        link::connect(
-            &End::new(site.fabric(), "to-gateway")
-                .bridge("br0")
-                .mtu(1600),
-            &End::new(gateway, "eth0")
-                .addresses(["10.0.1.2/24".parse()?, "fd00:1::2/64".parse()?])
-                .mtu(1600),
-        )?;
-        let _polling = Polling::start(site.fabric(), "to-gateway")?;
-        gateway.ip(&["route", "add", "default", "via", "10.0.1.1"])?;
+        let _polling = plug_in_again(site)?;
         serving.all_are_up()?;
         wait::until("the program is attached again", SOON, || {
             has_program(gateway, "eth0").unwrap_or(false)
@@ -282,7 +222,7 @@ fn an_agent_starts_on_a_site_without_a_running_backend() -> Result<()> {
     wait::until("it attaches", SOON, || {
         has_program(site.gateway(), "eth0").unwrap_or(false)
     })?;
-    let servers = site.backends().iter().map(|backend| backend.serve());
+    let servers = site.backends().iter().map(Backend::serve);
     let servers: Result<Vec<_>> = servers.collect();
     wait::until("all are up", SOON, || {
         site.backends()
@@ -295,90 +235,94 @@ fn an_agent_starts_on_a_site_without_a_running_backend() -> Result<()> {
 }
 
 #[test]
-fn another_program_on_the_interface_is_left_there_and_named() -> Result<()> {
-    let other = Site::builder().primaries(1).standbys(0).build()?;
-    let gateway = other.gateway();
-    // A foreign program: that of another lb, pinned elsewhere. It holds eth1 by a link.
-    let table = gateway
-        .agent_table()
-        .replace("\"eth0\", \"eth1\"", "\"eth1\"");
-    let mut agent = gateway.start_agent(&format!("{table}\n{}", other.config().text()))?;
-    wait::until("it is attached", SOON, || {
-        has_program(gateway, "eth1").unwrap_or(false)
+fn an_interface_made_again_while_no_agent_ran_serves_when_one_starts() -> Result<()> {
+    let mut serving = Serving::start(Site::builder().nics(Nics::One))?;
+    serving.agent.process().kill();
+    serving.site.gateway().ip(&["link", "delete", "eth0"])?;
+    let _polling = plug_in_again(&serving.site)?;
+    serving.restart_agent(&serving.site.config().text())?;
+    serving.all_are_up()?;
+    for vip in [serving.site.vip(), serving.site.vip_v6()] {
+        let report = Load::http(vip).count(50).run(serving.site.client());
+        assert_unharmed(&report, &serving.agent);
+    }
+    Ok(())
+}
+
+#[test]
+fn another_number_of_slots_counts_after_a_restart() -> Result<()> {
+    let mut serving = Serving::start(Site::builder())?;
+    serving.agent.process().kill();
+    let small = serving.site.config().pool("slots", "251").text();
+    serving.restart_agent(&small)?;
+    serving.all_are_up()?;
+    wait::until("the pool has its new size", SOON, || {
+        status(&serving.agent).is_ok_and(|status| status.pools[0].slots == 251)
     })?;
-    agent.process().terminate(SOON)?;
-    let second = other.run_directory().join("bpf/second");
-    let table = gateway
-        .agent_table()
-        .replace(
-            &gateway.pins().display().to_string(),
-            &second.display().to_string(),
-        )
-        .replace("/state\"", "/state-2\"");
-    let config = gateway.write_config(&format!("{table}\n{}", other.config().text()))?;
-    let said = refusal(gateway, &config, None)?;
-    assert!(
-        said.contains("eth1") && said.contains("another XDP program"),
-        "{said}"
-    );
-    assert!(
-        !has_program(gateway, "eth0")?,
-        "eth0 was attached before eth1 was refused"
-    );
-    assert!(has_program(gateway, "eth1")?);
-    assert!(!second.exists(), "pins are left");
+    let report = Load::http(serving.site.vip())
+        .count(100)
+        .run(serving.site.client());
+    assert_unharmed(&report, &serving.agent);
+    assert_eq!(report.answered_by().len(), 3, "{report}");
     Ok(())
 }
 
 #[test]
-fn an_unknown_interface_is_named_and_nothing_is_left() -> Result<()> {
-    let site = Site::builder().primaries(1).standbys(0).build()?;
-    let gateway = site.gateway();
-    let table = gateway.agent_table().replace("\"eth1\"", "\"nosuch0\"");
-    let config = gateway.write_config(&format!("{table}\n{}", site.config().text()))?;
-    let said = refusal(gateway, &config, None)?;
-    assert!(
-        said.contains("nosuch0") && said.contains("ip link"),
-        "{said}"
-    );
-    assert!(!gateway.pins().exists(), "pins are left");
-    for vip in site.vips() {
-        assert!(!has_address(&site, *vip)?);
+fn an_agent_killed_at_any_moment_of_a_change_is_made_good_by_the_next() -> Result<()> {
+    let mut serving = Serving::start(Site::builder())?;
+    let whole = serving.site.config();
+    for round in 0..8_u64 {
+        let config = if round % 2 == 0 {
+            whole
+                .clone()
+                .without("logic-3")
+                .backend("logic-1", "weight", "300")
+        } else {
+            whole.clone()
+        };
+        serving.configure(&config)?;
+        serving.agent.process().signal(Signal::SIGHUP)?;
+        // Another moment each time: reading, building, writing, swapping, settling.
+        thread::sleep(Duration::from_millis(4 * round));
+        serving.restart_agent(&config.text())?;
+        serving.all_are_up()?;
+        let shares = |serving: &Serving| -> Result<Vec<u32>> {
+            let backends = status(&serving.agent)?.pools.remove(0).backends;
+            let percent = |share: f64| (share * 100.0).round() as u32;
+            Ok(backends
+                .iter()
+                .map(|backend| percent(backend.share))
+                .collect())
+        };
+        let expected = if round % 2 == 0 {
+            vec![75, 25, 0]
+        } else {
+            vec![33, 33, 33, 0]
+        };
+        wait::until("the configuration is in force", SOON, || {
+            shares(&serving).is_ok_and(|shares| shares == expected)
+        })
+        .with_context(|| serving.explain())?;
+        let report = Load::http(serving.site.vip())
+            .count(60)
+            .run(serving.site.client());
+        assert_unharmed(&report, &serving.agent);
+        assert_eq!(report.answered_by().len(), expected.len() - 1, "{report}");
     }
     Ok(())
 }
 
-#[test]
-fn a_user_without_privileges_is_told_what_it_takes() -> Result<()> {
-    const NOBODY: u32 = 65_534;
-    let site = Site::builder().primaries(1).standbys(0).build()?;
+/// Wires the gateway's `eth0` to the segment anew.
+fn plug_in_again(site: &Site) -> Result<Polling> {
     let gateway = site.gateway();
-    // Everything but the privilege is there: a directory that everybody may write to.
-    let open = tempfile::Builder::new().prefix("lbt-").tempdir()?;
-    fs::set_permissions(open.path(), fs::Permissions::from_mode(0o777))?;
-    let run = site.run_directory().display().to_string();
-    let place = open.path().display().to_string();
-    let table = gateway.agent_table();
-    let elsewhere = table.replace(&format!("{run}/agent.sock"), &format!("{place}/agent.sock"));
-    for (case, table) in [("the usual paths", table), ("paths of its own", elsewhere)] {
-        let config = gateway.write_config(&format!("{table}\n{}", site.config().text()))?;
-        let said = refusal(gateway, &config, Some(NOBODY))?;
-        assert!(said.contains("root"), "{case}: {said}");
-    }
-    Ok(())
-}
-
-#[test]
-fn a_metrics_address_that_is_taken_is_named() -> Result<()> {
-    let site = Site::builder().primaries(1).standbys(0).build()?;
-    let taken: SocketAddr = "127.0.0.1:9180".parse()?;
-    let _listener = site.gateway().run(|| std::net::TcpListener::bind(taken))?;
-    let config = site.gateway().write_config(&site.config().text())?;
-    let said = refusal(site.gateway(), &config, None)?;
-    assert!(
-        said.contains("metrics") && said.contains("127.0.0.1:9180"),
-        "{said}"
-    );
-    assert!(!site.gateway().pins().exists(), "pins are left");
-    Ok(())
+    link::connect(
+        &End::new(site.fabric(), "to-gateway")
+            .bridge("br0")
+            .mtu(1600),
+        &End::new(gateway, "eth0")
+            .addresses(["10.0.1.2/24".parse()?, "fd00:1::2/64".parse()?])
+            .mtu(1600),
+    )?;
+    gateway.ip(&["route", "add", "default", "via", "10.0.1.1"])?;
+    Polling::start(site.fabric(), "to-gateway")
 }

@@ -6,6 +6,7 @@ mod lifetime;
 mod metrics;
 mod next_hop;
 mod operator;
+mod refusal;
 mod reload;
 mod support;
 mod timing;

@@ -129,3 +129,44 @@ fn a_backend_that_is_not_there_is_refused_and_the_answer_names_those_there_are()
     assert!(refusal.contains("65535"), "{refusal}");
     Ok(())
 }
+
+#[test]
+fn the_command_line_says_and_does_all_of_it() -> Result<()> {
+    let serving = Serving::start(Site::builder())?;
+    let agent = &serving.agent;
+    let table = agent.cli(&["status"])?;
+    for name in ["web-tcp-1", "logic-1", "logic-s1", "native"] {
+        assert!(table.contains(name), "{name} is missing in\n{table}");
+    }
+    agent.cli(&["drain", "logic-2"])?;
+    assert_eq!(serving.backend("logic-2")?.state, "draining");
+    agent.cli(&["undrain", "logic-2"])?;
+    agent.cli(&["disable", "logic-2"])?;
+    assert_eq!(serving.backend("logic-2")?.state, "down");
+    agent.cli(&["enable", "logic-2"])?;
+    assert_eq!(serving.backend("logic-2")?.state, "up");
+    agent.cli(&["weight", "logic-1", "400"])?;
+    assert_eq!(serving.backend("logic-1")?.weight, 400);
+    agent.cli(&["weight", "logic-1", "default"])?;
+    assert_eq!(serving.backend("logic-1")?.weight, 100);
+    agent.cli(&["reload", "--dry-run"])?;
+    agent.cli(&["reload"])?;
+    let vip = format!("{}/tcp", serving.site.vip());
+    let from = format!("{}:40000", serving.site.client().v4());
+    let route = agent.json(&["route", "--vip", &vip, "--from", &from])?;
+    let chosen = route["backend"].as_str().map(str::to_owned);
+    assert!(
+        chosen.is_some_and(|name| name.starts_with("logic-")),
+        "{route}"
+    );
+    let events = agent.cli(&["events"])?;
+    for text in ["drained", "disabled", "weight set to 400", "reloaded"] {
+        assert!(events.contains(text), "{text:?} is missing in\n{events}");
+    }
+    let refused = agent.cli_output(&["drain", "logic-9"])?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert_eq!(said.trim().lines().count(), 1, "{said}");
+    assert_eq!(answered_by(&serving), ["logic-1", "logic-2", "logic-3"]);
+    Ok(())
+}

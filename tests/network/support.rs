@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use lb_tests::agent::Agent;
 use lb_tests::load::{Outcome, Report};
-use lb_tests::site::{ConfigText, Site, SiteBuilder};
+use lb_tests::process::built;
+use lb_tests::site::{ConfigText, Gateway, Site, SiteBuilder};
 use lb_tests::wait;
 use lb_tests::web::Web;
 use lb_userspace::control::client::Client;
@@ -203,4 +206,22 @@ pub fn disturbed(report: &Report, survivors: &[&str], fault: Instant) -> Vec<Str
         }
     }
     broken
+}
+
+/// Runs `lb ARGUMENTS` on the gateway to its end; one that does not end is killed.
+pub fn lb(gateway: &Gateway, arguments: &[&str], user: Option<u32>) -> Result<Output> {
+    let mut command = Command::new("timeout");
+    command
+        .args(["--signal=KILL", "10"])
+        .arg(built("lb", "lb-userspace")?);
+    command.args(arguments);
+    if let Some(user) = user {
+        command.uid(user).gid(user);
+    }
+    Ok(gateway.output(&mut command)?)
+}
+
+/// Whether an XDP program is on the gateway's device.
+pub fn has_program(gateway: &Gateway, device: &str) -> Result<bool> {
+    Ok(gateway.ip(&["link", "show", device])?.contains("prog/xdp"))
 }
