@@ -42,6 +42,20 @@ impl Ports {
             .map(|(index, _)| *index)
     }
 
+    /// Whether this port stands for an interface.
+    #[must_use]
+    pub fn contains(&self, index: u16) -> bool {
+        self.ports.contains_key(&index)
+    }
+
+    /// Forgets every interface that is not among `present`.
+    pub fn keep_only(&mut self, present: &[Interface]) {
+        self.ports.retain(|_, port| {
+            let is_port = |interface: &Interface| interface.index == port.interface_index;
+            present.iter().any(is_port)
+        });
+    }
+
     /// The interface is gone: its port is free for another.
     pub fn forget(&mut self, interface_index: u32) {
         self.ports
@@ -101,7 +115,10 @@ mod tests {
         ));
         assert!(matches!(ports.place(&interface(7, 1400)), Ok((0, _, true))));
         assert_eq!(ports.index_of(9), Some(1));
+        ports.keep_only(&[interface(7, 1500), interface(9, 1500)]);
+        assert!(ports.contains(0) && ports.contains(1));
         ports.forget(7);
+        assert!(!ports.contains(0) && ports.contains(1));
         assert!(matches!(
             ports.place(&interface(11, 1500)),
             Ok((0, _, true))

@@ -79,6 +79,8 @@ impl Gateway {
         for name in &self.config.agent.interfaces {
             Interface::by_name(&self.network.netlink, name).await?;
         }
+        self.refresh_interfaces().await;
+        self.ports.keep_only(&self.network.interfaces);
         let config = self.config.clone();
         self.prepare(config, Origin::Start)?;
         self.write_change_if_ready();
@@ -177,10 +179,11 @@ impl Gateway {
                     .contents
                     .backends
                     .get(&id)
-                    .filter(|it| it.encapsulation != 0);
+                    .filter(|it| it.encapsulation != 0)
+                    .map(|left| self.without_lost_port(*left));
                 let intent = self.intents.of(&pool.name, &backend.name);
                 let check = pool.check.as_ref();
-                self.backends.add(id, pool, backend, left, &intent);
+                self.backends.add(id, pool, backend, left.as_ref(), &intent);
                 self.backends
                     .set_check(id, check, &self.budget, &self.reporter);
                 if let Some(check) = check {
@@ -201,9 +204,22 @@ impl Gateway {
         Ok(())
     }
 
+    /// A backend as an earlier agent left it; its next hop is worth nothing if it leads out of an
+    /// interface that was removed since.
+    fn without_lost_port(&self, left: Backend) -> Backend {
+        let next_hop = Some(left.next_hop).filter(|hop| self.ports.contains(hop.port()));
+        Backend {
+            next_hop: next_hop.unwrap_or(NextHop::UNRESOLVED),
+            ..left
+        }
+    }
+
     /// Writes the change under way once everything new in it is known.
     pub(super) fn write_change_if_ready(&mut self) {
-        let is_known = |record: &Record| record.is_published || record.is_known();
+        let is_known = |record: &Record| {
+            let is_served = record.is_published && !matches!(record.path, Path::Unknown);
+            is_served || record.is_known()
+        };
         if matches!(self.progress, Progress::Waiting(_)) && self.backends.iter().all(is_known) {
             self.write_change();
         }
