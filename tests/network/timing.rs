@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -34,6 +35,7 @@ fn trials() -> usize {
 /// A fault, and how to take it back.
 struct Fault {
     name: &'static str,
+    interval: Duration,
     check: &'static str,
     inject: fn(&mut Serving) -> Result<()>,
     repair: fn(&mut Serving) -> Result<()>,
@@ -43,6 +45,7 @@ struct Fault {
 fn every_killed_process_is_replaced_and_the_times_are_printed() -> Result<()> {
     measure(&Fault {
         name: "process killed, check interval 10 ms",
+        interval: Duration::from_millis(10),
         check: "{ kind = \"http\", port = 80, path = \"/readyz\", interval = \"10ms\", \
                 timeout = \"10ms\", rise = 2, fall = 2 }",
         inject: |serving| {
@@ -57,6 +60,7 @@ fn every_killed_process_is_replaced_and_the_times_are_printed() -> Result<()> {
 fn every_silent_host_is_replaced_and_the_times_are_printed() -> Result<()> {
     measure(&Fault {
         name: "host silent, interval 50 ms, timeout 40 ms, fall 2",
+        interval: Duration::from_millis(50),
         check: "{ kind = \"http\", port = 80, path = \"/readyz\", interval = \"50ms\", \
                 timeout = \"40ms\", rise = 2, fall = 2 }",
         inject: |serving| serving.site.backend(FAILING).silence(),
@@ -81,10 +85,11 @@ fn measure(fault: &Fault) -> Result<()> {
             "{void} trials were void: this machine is too busy to measure"
         );
         tries_left -= 1;
+        wait_for_phase(fault, tries_left);
         canary.take_worst();
         let began = Instant::now();
         (fault.inject)(&mut serving)?;
-        let (took, heir) = first_answer(&serving, &flows, began)
+        let (took, heir) = first_answer(&serving, &flows, tries_left, began)
             .with_context(|| format!("{}: never recovered\n{}", fault.name, serving.explain()))?;
         let stall = canary.take_worst();
         serving.is(FAILING, "down")?;
@@ -115,6 +120,13 @@ fn measure(fault: &Fault) -> Result<()> {
     Ok(())
 }
 
+/// A trial begins just after a check has passed; faults come at any time between two checks. The
+/// golden ratio spreads few trials as evenly as many.
+fn wait_for_phase(fault: &Fault, trial: usize) {
+    let phase = (trial as f64 * 0.618_033_988_75).fract();
+    thread::sleep(fault.interval.mul_f64(phase));
+}
+
 /// Client ports whose flows go to `backend` while all is well.
 fn flows_of(serving: &Serving, backend: &str) -> Result<Vec<SocketAddr>> {
     let client = IpAddr::V4(serving.site.client().v4());
@@ -143,11 +155,12 @@ fn flows_of(serving: &Serving, backend: &str) -> Result<Vec<SocketAddr>> {
 fn first_answer(
     serving: &Serving,
     flows: &[SocketAddr],
+    first: usize,
     began: Instant,
 ) -> Result<(Duration, String)> {
     let vip = serving.site.vip();
     serving.site.client().run(|| {
-        for from in flows.iter().cycle() {
+        for from in flows.iter().cycle().skip(first % FLOWS) {
             if let Ok(answered_by) = try_once(*from, vip)
                 && answered_by != FAILING
             {
