@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use lb_tests::canary::DELAY_MAX;
 use lb_tests::load::{Outcome, Record};
 
 /// How many requests of servers that stay are looked at after each loss. Asking whose they are
@@ -49,6 +50,9 @@ pub struct Fault {
     pub at: Instant,
     /// When the data plane knew; for the agent, when the new one served.
     pub stored: Instant,
+    /// The longest that a thread with nothing to do was kept from running between this fault and
+    /// the next: what the machine itself did to the requests.
+    pub stall: Duration,
 }
 
 /// What it cost.
@@ -64,6 +68,8 @@ pub struct Cost {
     pub failed: usize,
     /// Those of them that began after the store.
     pub failed_after_detection: usize,
+    /// The first failure that should not have been, in words.
+    pub unexpected: Option<String>,
     /// Of the requests that servers which stay should have answered, those that others did.
     pub strayed: usize,
     /// Requests answered, by server.
@@ -73,18 +79,24 @@ pub struct Cost {
 impl Cost {
     /// What is wrong with it: nothing, or a line for people.
     pub fn complaint(&self, fault: &Fault) -> Option<String> {
+        let complaint = self.own_complaint(fault)?;
+        let stall = fault.stall;
+        Some(if stall > DELAY_MAX {
+            format!("{complaint} (but this machine itself stalled for {stall:.0?}: try again)")
+        } else {
+            complaint
+        })
+    }
+
+    fn own_complaint(&self, fault: &Fault) -> Option<String> {
         let what = format!("{} ({})", fault.name, fault.whom);
         if self.recovery.is_none() {
             Some(format!("{what}: not recovered before the next fault"))
-        } else if self.failed_after_detection > 0 {
+        } else if let Some(unexpected) = &self.unexpected {
             let late = self.failed_after_detection;
             Some(format!(
-                "{what}: {late} requests failed that began after detection"
-            ))
-        } else if fault.kind == Kind::AgentRestarted && self.failed > 0 {
-            let failed = self.failed;
-            Some(format!(
-                "{what}: {failed} requests failed, packets must not need the agent"
+                "{what}: {late} requests failed that began after detection; the first of those \
+                 that should not have {unexpected}"
             ))
         } else if self.strayed > 0 {
             let strayed = self.strayed;
@@ -109,11 +121,17 @@ pub fn cost(
         .iter()
         .filter(|request| (fault.at..until).contains(&request.end))
         .collect();
-    let failed = || ours.iter().filter(|request| request.outcome.is_failure());
     let detected = match fault.kind {
         Kind::AgentRestarted => fault.at,
-        _ => fault.stored,
+        Kind::Lost | Kind::Returned => fault.stored,
     };
+    let failed = || {
+        let ours = ours.iter().copied();
+        ours.filter(|request| request.outcome.is_failure())
+    };
+    let is_late = |request: &&Record| request.start >= detected;
+    // Packets must not need the agent: nothing of its end may show.
+    let is_unexpected = |request: &&Record| is_late(request) || fault.kind == Kind::AgentRestarted;
     let mut answered_by = BTreeMap::new();
     for by in ours.iter().filter_map(|request| answerer(request)) {
         *answered_by.entry(by.to_owned()).or_default() += 1;
@@ -123,13 +141,26 @@ pub fn cost(
         recovery: recovered(fault, &ours, owner).map(|at| at.saturating_duration_since(fault.at)),
         requests: ours.len(),
         failed: failed().count(),
-        failed_after_detection: failed().filter(|request| request.start >= detected).count(),
+        failed_after_detection: failed().filter(is_late).count(),
+        unexpected: failed()
+            .find(is_unexpected)
+            .map(|request| in_words(request, fault.at)),
         strayed: match fault.kind {
             Kind::Lost => strayed(fault, &ours, owner),
             Kind::Returned | Kind::AgentRestarted => 0,
         },
         answered_by,
     }
+}
+
+fn in_words(request: &Record, fault: Instant) -> String {
+    let after = request.start.saturating_duration_since(fault);
+    let took = request.end.saturating_duration_since(request.start);
+    let result = match &request.outcome {
+        Outcome::Failed(failure) => failure.to_string(),
+        Outcome::Answered { by } => format!("answered by {by}"),
+    };
+    format!("began {after:.1?} after the fault: {result} after {took:.1?}")
 }
 
 fn strayed(
@@ -224,6 +255,7 @@ mod tests {
                 kind,
                 at: self.ms(at),
                 stored: self.ms(stored),
+                stall: Duration::ZERO,
             }
         }
     }
@@ -250,6 +282,7 @@ mod tests {
                 requests: 5,
                 failed: 2,
                 failed_after_detection: 0,
+                unexpected: None,
                 strayed: 0,
                 answered_by: BTreeMap::from([("b".to_owned(), 3)]),
             }

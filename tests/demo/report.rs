@@ -161,6 +161,7 @@ mod tests {
             kind: Kind::Lost,
             at,
             stored: at,
+            stall: Duration::ZERO,
         };
         let cost = Cost {
             detection: Duration::from_micros(12_000),
@@ -168,6 +169,7 @@ mod tests {
             requests: 48_211,
             failed: 3,
             failed_after_detection: 0,
+            unexpected: None,
             strayed: 0,
             answered_by: BTreeMap::from([("logic-2".to_owned(), 16_020)]),
         };

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use lb_tests::agent::Agent;
+use lb_tests::canary::Canary;
 use lb_tests::load::{Load, Report, Running};
 use lb_tests::site::{Families, Site};
 use lb_tests::web::Web;
@@ -38,6 +39,8 @@ const CHECK: &str = "{ kind = \"http\", port = 80, path = \"/readyz\", interval 
 pub struct Stage {
     /// Where the demo tells what it does.
     pub console: Console,
+    /// Notices when this machine itself stalls.
+    pub canary: Canary,
     interrupt: Interrupt,
     news: Receiver<News>,
     teller: SyncSender<News>,
@@ -65,6 +68,7 @@ impl Stage {
         let (teller, news) = sync_channel(NEWS_WAITING_MAX);
         let mut stage = Stage {
             console,
+            canary: Canary::start(),
             interrupt,
             news,
             teller,

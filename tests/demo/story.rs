@@ -31,6 +31,7 @@ impl Story {
     /// Begins: the clients start.
     pub fn begin(stage: &mut Stage) -> Story {
         let start = stage.start_load();
+        stage.canary.take_worst();
         stage.console.restart_clock(start);
         Story {
             start,
@@ -106,14 +107,15 @@ impl Story {
         stage.pass_until(at + WITHOUT_AGENT)?;
         self.mark(stage, "agent", "started", "start lb agent again");
         let serves = stage.start_agent()?;
-        self.faults.push(Fault {
+        let fault = Fault {
             name: "agent killed and restarted",
             whom: "agent".into(),
             kind: Kind::AgentRestarted,
             at,
             stored: serves,
-        });
-        stage.pass_until(at + WITHOUT_AGENT + ACT)
+            stall: Duration::ZERO,
+        };
+        self.finish(stage, fault, at + WITHOUT_AGENT + ACT)
     }
 
     fn lost(
@@ -152,14 +154,23 @@ impl Story {
         stage
             .console
             .happened(stored, &format!("    stored {took:.1} ms after the fault"));
-        self.faults.push(Fault {
+        let fault = Fault {
             name,
             whom: backend.to_owned(),
             kind,
             at,
             stored,
-        });
-        stage.pass_until(at + ACT)
+            stall: Duration::ZERO,
+        };
+        self.finish(stage, fault, at + ACT)
+    }
+
+    /// Lets the rest of an act pass. A fault counts also if the demo is interrupted in it.
+    fn finish(&mut self, stage: &mut Stage, mut fault: Fault, until: Instant) -> Result<()> {
+        let passed = stage.pass_until(until);
+        fault.stall = stage.canary.take_worst();
+        self.faults.push(fault);
+        passed
     }
 
     /// Says what will be done; the returned instant is right before it is.

@@ -3,7 +3,7 @@
 /// Steps of an axis, as factors of a power of ten.
 const STEPS: [f64; 4] = [1.0, 2.0, 2.5, 5.0];
 /// How many steps an axis has at most.
-const STEPS_MAX: f64 = 12.0;
+const STEPS_MAX: f64 = 8.0;
 
 /// A little more than `highest`, a whole number of steps.
 pub fn ceiling(highest: f64) -> f64 {
@@ -47,11 +47,11 @@ mod tests {
 
     #[test]
     fn axes_end_on_round_numbers() {
-        for (highest, end, count) in [(3_130.0, 3_500.0, 8), (96.0, 100.0, 11), (0.0, 1.0, 11)] {
+        for (highest, end, count) in [(3_130.0, 3_500.0, 8), (96.0, 100.0, 6), (0.0, 1.0, 6)] {
             assert_eq!(ceiling(highest), end, "{highest}");
             assert_eq!(ticks(end).count(), count, "{highest}");
         }
-        assert_eq!(ticks(23.4).collect::<Vec<_>>().len(), 12);
+        assert_eq!(ticks(23.4).collect::<Vec<_>>().len(), 5);
     }
 
     #[test]
