@@ -10,7 +10,9 @@ mod backends;
 mod change;
 mod network;
 mod route;
+mod settle;
 mod status;
+mod write;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,8 +23,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use self::backends::{Backends, Record};
-use self::change::{Applied, Pending};
+use self::change::Pending;
 use self::network::Network;
+use self::write::Applied;
 use super::datapath::{BackendStates, Datapath, Options, PinLock};
 use super::effective::{Effective, Health, decide};
 use super::events::{Events, event, now};
@@ -101,7 +104,7 @@ impl Gateway {
     /// What the host lacks, in one line.
     pub fn open(config: Config, log_packets: bool) -> anyhow::Result<Self> {
         let intents = Intents::load(&config.agent.state)?;
-        let bytes = change::memory_bytes(&config);
+        let bytes = write::memory_bytes(&config);
         tracing::info!(mebibytes = bytes >> 20, "kernel memory that the maps take");
         let mut datapath = Datapath::open(&Options {
             pin: config.agent.pin.clone(),

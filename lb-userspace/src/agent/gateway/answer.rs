@@ -90,9 +90,23 @@ impl Gateway {
             Some(weight) => format!("weight set to {weight}"),
             None => "weight as configured".to_owned(),
         };
+        let before = self.weight_intent(id);
         self.change_intent(id, "weight", &text, |intent| intent.weight = weight)?;
-        self.reweight(answers, id)?;
+        self.reweight(answers, id, before)?;
         Ok(None)
+    }
+
+    /// The table could not be written with a weight: the one before counts.
+    pub(super) fn take_weight_back(&mut self, id: BackendId, before: Option<u32>) {
+        let change = |intent: &mut BackendIntent| intent.weight = before;
+        if let Err(error) = self.change_intent(id, "weight", "weight as before", change) {
+            tracing::error!("cannot write down the weight as it was: {error:#}");
+        }
+    }
+
+    fn weight_intent(&self, id: BackendId) -> Option<u32> {
+        let record = self.backends.get(id)?;
+        self.intents.of(&record.pool, &record.config.name).weight
     }
 
     /// Writes the intent down first: what was answered must survive a crash right after.

@@ -183,7 +183,7 @@ impl Gateway {
 
     /// The interface was removed and made again, or somebody took the program off it.
     fn attach_again(&mut self, interface: &Interface) {
-        let mode = super::change::attach_mode(self.config.agent.xdp_mode);
+        let mode = super::write::attach_mode(self.config.agent.xdp_mode);
         let attached = self
             .datapath()
             .attach(&interface.name, interface.index, mode);

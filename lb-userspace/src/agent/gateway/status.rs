@@ -71,7 +71,7 @@ impl Gateway {
                 sent: self.budget.granted(),
                 deferred: self.budget.deferred(),
             },
-            map_bytes: super::change::memory_bytes(&self.config),
+            map_bytes: super::write::memory_bytes(&self.config),
         }
     }
 

@@ -1,0 +1,149 @@
+//! The thread that carries a change out: builds the tables, writes the maps, attaches.
+//!
+//! It holds the data plane for as long as that takes and decides nothing; the gateway goes on
+//! storing verdicts meanwhile.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lb_common::backend::{Backend, BackendId};
+use tokio::task::JoinError;
+
+use crate::agent::datapath::{AttachMode, Attachment, Datapath, DatapathError};
+use crate::agent::desired::desired;
+use crate::agent::identity::Assignment;
+use crate::agent::intent::Intents;
+use crate::agent::plan::{Contents, MapWrite, plan};
+use crate::config::{Config, XdpMode};
+
+/// What became of writing a change.
+pub struct Applied {
+    /// What the maps hold now.
+    pub(super) contents: Option<Contents>,
+    /// Interfaces that the program was attached to.
+    pub(super) attached: Vec<(String, Attachment)>,
+    pub(super) error: Option<anyhow::Error>,
+}
+
+impl Applied {
+    /// The writing thread ended by a bug.
+    pub fn panicked(error: JoinError) -> Self {
+        Self {
+            contents: None,
+            attached: Vec::new(),
+            error: Some(error.into()),
+        }
+    }
+}
+
+/// What the writing thread needs.
+pub(super) struct Job {
+    pub datapath: Arc<Mutex<Datapath>>,
+    pub config: Config,
+    pub assignment: Assignment,
+    pub weights: Intents,
+    pub actual: Contents,
+    pub fresh: Vec<(BackendId, Backend)>,
+    pub interfaces: Vec<String>,
+    pub before: Vec<String>,
+}
+
+impl Job {
+    /// Builds what the maps should hold, writes what differs, attaches to the interfaces. What
+    /// cannot be done whole is undone.
+    pub fn run(self) -> Applied {
+        let mut wanted = desired(&self.config, &self.assignment, |pool, name| {
+            self.weights.of(pool, name).weight
+        });
+        for (id, fresh) in &self.fresh {
+            if let Some(backend) = wanted.backends.get_mut(id) {
+                backend.state = fresh.state;
+                backend.next_hop = fresh.next_hop;
+            }
+        }
+        let mut datapath = self.datapath.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut attached = Vec::new();
+        let error = write(&mut datapath, &plan(&wanted, &self.actual))
+            .map_err(anyhow::Error::from)
+            .and_then(|()| self.attach(&mut datapath, &mut attached))
+            .err();
+        if error.is_some() {
+            self.restore(&mut datapath, &attached);
+        }
+        match datapath.actual() {
+            Ok(contents) => Applied {
+                contents: Some(contents),
+                attached,
+                error,
+            },
+            Err(unread) => {
+                let error = error.unwrap_or_else(|| unread.into());
+                Applied {
+                    contents: None,
+                    attached,
+                    error: Some(error),
+                }
+            }
+        }
+    }
+
+    /// Attaches to the configuration's interfaces, then leaves those that it no longer names.
+    fn attach(
+        &self,
+        datapath: &mut Datapath,
+        attached: &mut Vec<(String, Attachment)>,
+    ) -> anyhow::Result<()> {
+        let linked = datapath.pins().linked_interfaces();
+        let is_running = datapath.is_taken_over();
+        for interface in &self.interfaces {
+            if is_running && linked.contains(interface) && self.before.contains(interface) {
+                continue;
+            }
+            let index = nix::net::if_::if_nametoindex(interface.as_str()).map_err(|_| {
+                anyhow::anyhow!(
+                    "there is no network interface {interface} on this host: `ip link` lists those \
+                     there are"
+                )
+            })?;
+            let mode = attach_mode(self.config.agent.xdp_mode);
+            attached.push((interface.clone(), datapath.attach(interface, index, mode)?));
+        }
+        for interface in linked.iter().filter(|name| !self.interfaces.contains(name)) {
+            datapath.detach(interface)?;
+        }
+        datapath.set_taken_over();
+        Ok(())
+    }
+
+    /// Writes back what was there before a write failed, and leaves the interfaces that were new.
+    fn restore(&self, datapath: &mut Datapath, attached: &[(String, Attachment)]) {
+        let is_new = |attachment: &Attachment| *attachment != Attachment::Updated;
+        for (interface, _) in attached.iter().filter(|(_, how)| is_new(how)) {
+            if let Err(error) = datapath.detach(interface) {
+                tracing::error!(%error, "cannot take the program off {interface} again");
+            }
+        }
+        let restored = datapath
+            .actual()
+            .and_then(|actual| write(datapath, &plan(&self.actual, &actual)));
+        if let Err(error) = restored {
+            tracing::error!(%error, "cannot write back the tables as they were");
+        }
+    }
+}
+
+fn write(datapath: &mut Datapath, writes: &[MapWrite]) -> Result<(), DatapathError> {
+    writes.iter().try_for_each(|write| datapath.apply(write))
+}
+
+pub(super) fn attach_mode(mode: XdpMode) -> AttachMode {
+    match mode {
+        XdpMode::Auto => AttachMode::Auto,
+        XdpMode::Native => AttachMode::Native,
+        XdpMode::Generic => AttachMode::Generic,
+    }
+}
+
+/// Kernel memory that the maps take under this configuration, bytes.
+pub(super) fn memory_bytes(config: &Config) -> u64 {
+    crate::agent::datapath::memory_bytes(config.pools.iter().map(|pool| pool.slots))
+}
