@@ -45,6 +45,23 @@ fn l2_through_two_nics_reaches_every_primary_in_both_families() -> Result<()> {
 }
 
 #[test]
+fn generic_xdp_serves_where_it_is_asked_for_and_the_status_says_so() -> Result<()> {
+    for nics in [Nics::One, Nics::Two] {
+        let generic = |site: &Site| {
+            let table = site.gateway().agent_table();
+            let config = site.config().text();
+            format!("{table}xdp_mode = \"generic\"\n\n{config}")
+        };
+        let serving = Serving::configured(Site::builder().nics(nics), generic)?;
+        for interface in status(&serving.agent)?.agent.interfaces {
+            assert_eq!(interface.xdp, "generic", "{interface:?}");
+        }
+        assert_served(&serving);
+    }
+    Ok(())
+}
+
+#[test]
 fn ipip_reaches_every_primary_in_all_four_mixes_of_families() -> Result<()> {
     let site = Site::builder().decapsulating();
     let ipip = |site: &Site| site.config().pool("forward", "\"ipip\"");
