@@ -45,8 +45,14 @@ mod entry {
     pub fn lb_gateway(ctx: XdpContext) -> u32 {
         match gateway(&Frame::new(&ctx)) {
             Ok(Verdict::Pass) => xdp_action::XDP_PASS,
-            Ok(Verdict::Transmit) => xdp_action::XDP_TX,
-            Ok(Verdict::Redirect(port)) => maps::redirect(port),
+            Ok(Verdict::Transmit) => {
+                aya_log_ebpf::debug!(&ctx, "sent out of the interface that it came in by");
+                xdp_action::XDP_TX
+            }
+            Ok(Verdict::Redirect(port)) => {
+                aya_log_ebpf::debug!(&ctx, "sent out of port {}", port);
+                maps::redirect(port)
+            }
             Err(reason) => {
                 count::drop(reason);
                 aya_log_ebpf::debug!(&ctx, "dropped: reason {}", reason as u32);
