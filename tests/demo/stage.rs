@@ -2,6 +2,7 @@
 //! happens is shown.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,11 @@ use crate::interrupt::Interrupt;
 use crate::news::{NEWS_WAITING_MAX, News, follow};
 
 /// Clients at a time; each opens a new connection for every request.
-pub const CLIENTS: usize = 4;
+pub const CLIENTS: u8 = 4;
+/// Ports that the clients use. With the kernel's own range, and one address for all clients, a
+/// port would come round again after a second, while a server that a flow was taken from in the
+/// middle still repeats what it had to say to that port.
+const PORTS: &str = "1024 65535";
 /// What a client waits between two requests, so that two processors have some time left.
 const PAUSE: Duration = Duration::from_millis(1);
 /// When a client gives a request up. A lost SYN is sent again only after a second: a client that
@@ -46,7 +51,7 @@ pub struct Stage {
     teller: SyncSender<News>,
     next_rates: Instant,
     // In the order in which they end: clients first, hosts last.
-    load: Option<Running>,
+    load: Vec<Running>,
     agent: Option<Agent>,
     servers: BTreeMap<String, Web>,
     site: Site,
@@ -73,11 +78,12 @@ impl Stage {
             news,
             teller,
             next_rates: Instant::now(),
-            load: None,
+            load: Vec::new(),
             agent: None,
             servers: BTreeMap::new(),
             site,
         };
+        stage.prepare_clients()?;
         for name in stage.backends() {
             stage.serve(&name)?;
         }
@@ -198,21 +204,38 @@ impl Stage {
         }
     }
 
+    /// Gives each client an address of its own.
+    fn prepare_clients(&self) -> Result<()> {
+        let client = self.site.client();
+        client.sysctl("ipv4/ip_local_port_range", PORTS)?;
+        for number in 1..CLIENTS {
+            let address = format!("{}/24", self.client_address(number));
+            client.ip(&["address", "add", &address, "dev", "eth0"])?;
+        }
+        Ok(())
+    }
+
+    /// The first client has the host's own address, the others those after it.
+    fn client_address(&self, number: u8) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.site.client().v4().to_bits() + u32::from(number))
+    }
+
     /// Starts the clients.
     pub fn start_load(&mut self) -> Instant {
         let start = Instant::now();
         self.next_rates = start + RATES_EVERY;
-        let load = Load::http(self.site.vip())
-            .clients(CLIENTS)
-            .pause(PAUSE)
-            .timeout(TIMEOUT);
-        self.load = Some(load.start(self.site.client()));
+        let load = Load::http(self.site.vip()).pause(PAUSE).timeout(TIMEOUT);
+        let one = |number| {
+            let load = load.clone().from(self.client_address(number).into());
+            load.start(self.site.client())
+        };
+        self.load = (0..CLIENTS).map(one).collect();
         start
     }
 
     /// Stops the clients; everything that they asked.
     pub fn stop_load(&mut self) -> Report {
-        self.load.take().map(Running::stop).unwrap_or_default()
+        merged(self.load.drain(..).map(Running::stop))
     }
 
     /// Lets time pass.
@@ -271,12 +294,20 @@ impl Stage {
     }
 
     fn show_rates(&mut self, now: Instant) {
-        if let Some(load) = &self.load {
+        if !self.load.is_empty() {
             let servers = self.backends();
-            self.console.rates(now, &load.so_far(), &servers);
+            let so_far = merged(self.load.iter().map(Running::so_far));
+            self.console.rates(now, &so_far, &servers);
         }
         while self.next_rates <= now {
             self.next_rates += RATES_EVERY;
         }
     }
+}
+
+/// All requests, in the order of their beginning.
+fn merged(reports: impl Iterator<Item = Report>) -> Report {
+    let mut requests: Vec<_> = reports.flat_map(|report| report.requests).collect();
+    requests.sort_by_key(|request| request.start);
+    Report { requests }
 }
