@@ -162,7 +162,6 @@ fn wrong_usage_is_exit_code_2() {
         &["completions", "cmd"],
         &["detach"],
         &["detach", "--config", "lb.toml", "--pin", "/sys/fs/bpf/lb"],
-        &["detach", "--config", "lb.toml", "--force"],
     ] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

@@ -6,6 +6,8 @@ use lb_common::ladder::{SLOTS_WALKED_MAX, Slot};
 use lb_common::pool::OnEmpty;
 use lb_tests::datapath::{Gateway, Verdict};
 use lb_tests::packet::{self, Frame, SYN};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 
 use crate::setup::{
     CLIENT_V4, GATEWAY_MAC, POOL, WEB_V4, assert_transmitted, backend_of, mac, one_pool, slot,
@@ -122,6 +124,36 @@ fn failing_and_recovering_move_the_next_packet_and_write_no_slot() -> Result<()>
     assert_eq!(gateway.datapath.table_id(POOL)?, id, "G5: the same table");
     let now = gateway.datapath.table(POOL, u32::from(SLOTS))?;
     assert_eq!(now, Some(table), "G5: with the same slots");
+    Ok(())
+}
+
+#[test]
+fn a_state_stored_on_one_cpu_counts_for_the_next_packet_on_every_cpu() -> Result<()> {
+    let mut gateway = gateway(2, vec![slot(&[1, 0])])?;
+    let pin = |cpu: usize| -> Result<()> {
+        let mut set = CpuSet::new();
+        set.set(cpu)?;
+        Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
+    };
+    let allowed = sched_getaffinity(Pid::from_raw(0))?;
+    let cpus: Vec<usize> = (0..CpuSet::count())
+        .filter(|cpu| allowed.is_set(*cpu).unwrap_or(false))
+        .collect();
+    for writer in &cpus {
+        for reader in &cpus {
+            for (state, expected) in [(BackendState::DOWN, 0), (BackendState::UP, 1)] {
+                pin(*writer)?;
+                set(&gateway, 1, state);
+                pin(*reader)?;
+                let chosen = backend_of(&gateway.run(&frame(1))?);
+                assert_eq!(
+                    chosen,
+                    Some(expected),
+                    "{state:?} from {writer} to {reader}"
+                );
+            }
+        }
+    }
     Ok(())
 }
 

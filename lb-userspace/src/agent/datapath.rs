@@ -138,6 +138,16 @@ impl Datapath {
             return Err(DatapathError::NoProgram);
         }
         let pins = Pins::prepare(&options.pin)?;
+        let is_first = !pins.exist();
+        Self::load(options, pins).inspect_err(|_| {
+            // A kernel that refuses the program has taken its maps already: leave no trace of them.
+            if is_first && let Err(error) = remove_pins(&options.pin) {
+                tracing::warn!(%error, "cannot remove what was pinned");
+            }
+        })
+    }
+
+    fn load(options: &Options, pins: Pins) -> Result<Self, DatapathError> {
         let log_level = if options.log_packets {
             aya_log::Level::Debug as u8
         } else {

@@ -26,8 +26,8 @@ pub(super) struct DetachOptions {
     /// [agent].pin, where the configuration is lost: removes program and maps
     #[arg(long, value_name = "PATH")]
     pin: Option<PathBuf>,
-    /// Detach under an agent that cannot be stopped (only with --pin)
-    #[arg(long, conflicts_with = "config")]
+    /// Detach under an agent that cannot be stopped
+    #[arg(long)]
     force: bool,
     /// The agent's socket, if not the configuration's
     #[arg(long, value_name = "PATH", env = "LB_SOCKET")]
