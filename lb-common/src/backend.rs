@@ -15,7 +15,8 @@ impl BackendId {
 /// What the data plane may do with a backend: a set of bits in one byte.
 ///
 /// The agent stores it in one atomic write; the program reads it again for every packet.
-/// What each combination means stands in `docs/flows.md`.
+/// Recording flows, which most of the bits are for, is the next step of the data plane; until then the
+/// agent stores only the three states named below.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct BackendState(pub u32);

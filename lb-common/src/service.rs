@@ -112,6 +112,23 @@ pub mod vip_filter {
     pub const VIP: u32 = 1 << 0;
     /// Some VIP that falls on this entry has a service on every port.
     pub const ANY_PORT: u32 = 1 << 1;
+    /// Some VIP that falls on this entry has a TCP service.
+    pub const TCP: u32 = 1 << 2;
+    /// Some VIP that falls on this entry has a UDP service.
+    pub const UDP: u32 = 1 << 3;
+
+    /// The bit that later fragments of this protocol need, to be taken for a service's: they have
+    /// no port. 0 for a protocol that no service has; echo requests are the VIP's own.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_protocol(protocol: u8) -> u32 {
+        match protocol {
+            crate::packet::TCP => TCP,
+            crate::packet::UDP => UDP,
+            super::ICMP | super::ICMPV6 => VIP,
+            _ => 0,
+        }
+    }
 }
 
 /// The entry of `VIPS` on which `address` falls.

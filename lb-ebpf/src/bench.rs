@@ -37,7 +37,7 @@ mod wrapper {
 
     #[xdp]
     pub fn lb_bench_v4(ctx: XdpContext) -> u32 {
-        match turn(&Frame::new(&ctx), rewrite_v4) {
+        match turn(&mut Frame::new(&ctx), rewrite_v4) {
             Some(()) => call(&ctx),
             None => xdp_action::XDP_ABORTED,
         }
@@ -45,7 +45,7 @@ mod wrapper {
 
     #[xdp]
     pub fn lb_bench_v6(ctx: XdpContext) -> u32 {
-        match turn(&Frame::new(&ctx), rewrite_v6) {
+        match turn(&mut Frame::new(&ctx), rewrite_v6) {
             Some(()) => call(&ctx),
             None => xdp_action::XDP_ABORTED,
         }
@@ -66,8 +66,8 @@ mod wrapper {
 
     #[inline(always)]
     fn turn(
-        frame: &Frame<'_>,
-        rewrite: impl FnOnce(&Frame<'_>, &Rotation, u32) -> Option<()>,
+        frame: &mut Frame<'_>,
+        rewrite: impl FnOnce(&mut Frame<'_>, &Rotation, u32) -> Option<()>,
     ) -> Option<()> {
         let rotation = ROTATION.get_ptr_mut(0)?;
         // SAFETY: an element of the map; one call at a time reads and writes it.
@@ -89,7 +89,7 @@ mod wrapper {
     // straddles a store of a moment ago waits for it, and a packet from a network card has none.
 
     #[inline(always)]
-    fn rewrite_v4(frame: &Frame<'_>, rotation: &Rotation, flow: u32) -> Option<()> {
+    fn rewrite_v4(frame: &mut Frame<'_>, rotation: &Rotation, flow: u32) -> Option<()> {
         let addresses = rotation.source ^ u64::from(flow.to_be()) ^ vip(flow);
         frame.write::<38>(0, |bytes| {
             ethernet(bytes, [0x08, 0x00]);
@@ -99,7 +99,7 @@ mod wrapper {
     }
 
     #[inline(always)]
-    fn rewrite_v6(frame: &Frame<'_>, rotation: &Rotation, flow: u32) -> Option<()> {
+    fn rewrite_v6(frame: &mut Frame<'_>, rotation: &Rotation, flow: u32) -> Option<()> {
         let source = rotation.source ^ u64::from(flow.to_be()) << 32;
         let destination = rotation.destination ^ vip(flow);
         frame.write::<58>(0, |bytes| {

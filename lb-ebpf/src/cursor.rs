@@ -30,7 +30,7 @@ impl<'a> Frame<'a> {
     /// Applies `write` to the `N` bytes at `offset`; `None` if the frame ends before.
     #[inline(always)]
     pub fn write<const N: usize>(
-        &self,
+        &mut self,
         offset: usize,
         write: impl FnOnce(&mut [u8; N]),
     ) -> Option<()> {
@@ -44,7 +44,7 @@ impl<'a> Frame<'a> {
     /// Makes room for `bytes` more bytes in front, or gives that many back if negative. `None` if
     /// the driver left no such room. Everything read from the frame before is stale afterwards.
     #[inline(always)]
-    pub fn grow_head(&self, bytes: i32) -> Option<()> {
+    pub fn grow_head(&mut self, bytes: i32) -> Option<()> {
         // SAFETY: the context is the one that the kernel handed to the program.
         let result = unsafe { bpf_xdp_adjust_head(self.ctx.as_ptr().cast(), -bytes) };
         (result == 0).then_some(())
@@ -52,7 +52,7 @@ impl<'a> Frame<'a> {
 
     /// Makes the frame `length` bytes long, at its end; as [`Self::grow_head`].
     #[inline(always)]
-    pub fn resize(&self, length: usize) -> Option<()> {
+    pub fn resize(&mut self, length: usize) -> Option<()> {
         // Hidden from the compiler, which would subtract the two pointers apart, in 32 bits ("32-bit
         // pointer arithmetic prohibited", LLVM 22, Linux 6.18).
         let present = black_box(self.len());

@@ -27,7 +27,7 @@ const OUTER_V6_LEN: usize = ETHERNET_LEN + Encapsulation::Ipv6.overhead();
 /// Rewrites the frame for a backend and says where it leaves.
 #[inline(always)]
 pub fn to(
-    frame: &Frame<'_>,
+    frame: &mut Frame<'_>,
     packet: &Packet,
     flow: FlowHash,
     backend: LiveBackend,
@@ -61,7 +61,7 @@ pub fn to(
 }
 
 #[inline(always)]
-fn rewrite(frame: &Frame<'_>, next_hop: NextHop, port: &Port) -> Result<(), DropReason> {
+fn rewrite(frame: &mut Frame<'_>, next_hop: NextHop, port: &Port) -> Result<(), DropReason> {
     frame
         .write::<12>(0, |bytes| mac_addresses(bytes, next_hop, port))
         .ok_or(DropReason::Internal)
@@ -70,7 +70,7 @@ fn rewrite(frame: &Frame<'_>, next_hop: NextHop, port: &Port) -> Result<(), Drop
 /// RFC 2003. DSCP and ECN are the inner packet's own (RFC 6040, normal mode).
 #[inline(always)]
 fn encapsulate_v4(
-    frame: &Frame<'_>,
+    frame: &mut Frame<'_>,
     packet: &Packet,
     flow: FlowHash,
     destination: &Address,
@@ -110,7 +110,7 @@ fn encapsulate_v4(
 /// RFC 2473. The flow label varies with the flow, for routers that spread by it (RFC 6438).
 #[inline(always)]
 fn encapsulate_v6(
-    frame: &Frame<'_>,
+    frame: &mut Frame<'_>,
     packet: &Packet,
     flow: FlowHash,
     destination: &Address,

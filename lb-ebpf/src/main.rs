@@ -43,7 +43,7 @@ mod entry {
     /// The program. Its name is `lb_common::maps::PROGRAM`.
     #[xdp]
     pub fn lb_gateway(ctx: XdpContext) -> u32 {
-        match gateway(&Frame::new(&ctx)) {
+        match gateway(&mut Frame::new(&ctx)) {
             Ok(Verdict::Pass) => xdp_action::XDP_PASS,
             Ok(Verdict::Transmit) => {
                 aya_log_ebpf::debug!(&ctx, "sent out of the interface that it came in by");
@@ -51,7 +51,7 @@ mod entry {
             }
             Ok(Verdict::Redirect(port)) => {
                 aya_log_ebpf::debug!(&ctx, "sent out of port {}", port);
-                maps::redirect(port)
+                xdp_action::XDP_REDIRECT
             }
             Err(reason) => {
                 count::drop(reason);
@@ -64,16 +64,22 @@ mod entry {
     /// The pipeline stands here once and in the program twice: in each copy the compiler knows the
     /// family, and what depends on it is decided before any packet comes.
     #[inline(always)]
-    fn gateway(frame: &Frame<'_>) -> Result<Verdict, DropReason> {
-        match packet::family(frame) {
-            Some(Family::V4) => serve(frame, packet::parse_ipv4(frame)),
-            Some(Family::V6) => serve(frame, packet::parse_ipv6(frame)),
+    fn gateway(frame: &mut Frame<'_>) -> Result<Verdict, DropReason> {
+        match packet::family(&*frame) {
+            Some(Family::V4) => {
+                let packet = packet::parse_ipv4(&*frame);
+                serve(frame, packet)
+            }
+            Some(Family::V6) => {
+                let packet = packet::parse_ipv6(&*frame);
+                serve(frame, packet)
+            }
             None => Ok(Verdict::Pass),
         }
     }
 
     #[inline(always)]
-    fn serve(frame: &Frame<'_>, packet: Option<Packet>) -> Result<Verdict, DropReason> {
+    fn serve(frame: &mut Frame<'_>, packet: Option<Packet>) -> Result<Verdict, DropReason> {
         let Some(packet) = packet else {
             return Ok(Verdict::Pass);
         };
@@ -89,6 +95,9 @@ mod entry {
         match balance::choose(service, flow)? {
             Choice::Backend { id, rung, backend } => {
                 let verdict = forward::to(frame, &packet, flow, backend)?;
+                if let Verdict::Redirect(port) = verdict {
+                    maps::redirect(port)?;
+                }
                 count::forwarded(service, id, rung, &packet);
                 Ok(verdict)
             }
@@ -98,7 +107,7 @@ mod entry {
 
     /// A packet for a VIP as such: an echo request or a fragment without ports.
     #[inline(always)]
-    fn vip(frame: &Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason> {
+    fn vip(frame: &mut Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason> {
         match packet.transport {
             Transport::EchoRequest if !packet.is_fragment => reply::echo(frame, packet),
             _ => Err(DropReason::Fragment),

@@ -136,16 +136,13 @@ pub fn port(index: u16) -> Option<&'static Port> {
     PORTS.get(u32::from(index))
 }
 
-/// The program's return value that sends the frame out of `port`. The lowest bits of the flags
-/// are what the kernel returns if the device is missing.
+/// Has the kernel send the frame out of `port` when the program returns `XDP_REDIRECT`.
 #[inline(always)]
-pub fn redirect(port: u16) -> u32 {
-    DEVICES
-        .redirect(u32::from(port), u64::from(xdp_action::XDP_DROP))
-        .unwrap_or_else(|action| {
-            crate::count::drop(DropReason::NoDevice);
-            action
-        })
+pub fn redirect(port: u16) -> Result<(), DropReason> {
+    match DEVICES.redirect(u32::from(port), u64::from(xdp_action::XDP_DROP)) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(DropReason::NoDevice),
+    }
 }
 
 #[inline(always)]

@@ -33,7 +33,7 @@ const TICK_SHIFT: u32 = 23;
 /// What the service's pool wants done where no backend is left.
 #[inline(always)]
 pub fn on_empty(
-    frame: &Frame<'_>,
+    frame: &mut Frame<'_>,
     packet: &Packet,
     service: &Service,
 ) -> Result<Verdict, DropReason> {
@@ -55,7 +55,7 @@ pub fn on_empty(
 
 /// Answers an echo request in place: addresses swapped, type changed, checksums updated.
 #[inline(always)]
-pub fn echo(frame: &Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason> {
+pub fn echo(frame: &mut Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason> {
     swap_ethernet(frame)?;
     let reply_type = match packet.family {
         Family::V4 => frame.write::<IPV4_LEN>(NETWORK_OFFSET, |header| {
@@ -91,7 +91,7 @@ pub fn echo(frame: &Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason> {
 
 /// Answers a segment with a reset: RFC 9293 §3.10.7.1, "if the state is CLOSED".
 #[inline(always)]
-fn reset(frame: &Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason> {
+fn reset(frame: &mut Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason> {
     let Transport::Tcp(flags) = packet.transport else {
         return Err(DropReason::Internal);
     };
@@ -149,7 +149,7 @@ fn reset(frame: &Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason> {
 
 /// Answers a datagram with "port unreachable", which quotes its IP header and eight bytes more.
 #[inline(always)]
-fn unreachable(frame: &Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason> {
+fn unreachable(frame: &mut Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason> {
     if !unreachable_allowed() {
         return Err(DropReason::NoBackend);
     }
@@ -162,7 +162,7 @@ fn unreachable(frame: &Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason
 }
 
 #[inline(always)]
-fn unreachable_v4(frame: &Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
+fn unreachable_v4(frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
     const QUOTE: usize = IPV4_LEN + QUOTED_LEN;
     const ADDED: usize = IPV4_LEN + ICMP_LEN;
     const PORT_UNREACHABLE: [u8; 2] = [3, 3];
@@ -179,7 +179,7 @@ fn unreachable_v4(frame: &Frame<'_>, packet: &Packet) -> Result<(), DropReason> 
 }
 
 #[inline(always)]
-fn unreachable_v6(frame: &Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
+fn unreachable_v6(frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
     const QUOTE: usize = IPV6_LEN + QUOTED_LEN;
     const ADDED: usize = IPV6_LEN + ICMP_LEN;
     const PORT_UNREACHABLE: [u8; 2] = [1, 4];
@@ -197,7 +197,7 @@ fn unreachable_v6(frame: &Frame<'_>, packet: &Packet) -> Result<(), DropReason> 
 /// frame behind the quote, and gives back the Ethernet header that the answer needs.
 #[inline(always)]
 fn make_room(
-    frame: &Frame<'_>,
+    frame: &mut Frame<'_>,
     added: usize,
     quote: usize,
 ) -> Result<[u8; NETWORK_OFFSET], DropReason> {
@@ -215,14 +215,19 @@ fn make_room(
 }
 
 #[inline(always)]
-fn write_ethernet(frame: &Frame<'_>, header: &[u8; NETWORK_OFFSET]) -> Result<(), DropReason> {
+fn write_ethernet(frame: &mut Frame<'_>, header: &[u8; NETWORK_OFFSET]) -> Result<(), DropReason> {
     frame
         .write::<NETWORK_OFFSET>(0, |bytes| *bytes = *header)
         .ok_or(DropReason::Internal)
 }
 
 #[inline(always)]
-fn write_icmp(frame: &Frame<'_>, offset: usize, kind: [u8; 2], sum: u32) -> Result<(), DropReason> {
+fn write_icmp(
+    frame: &mut Frame<'_>,
+    offset: usize,
+    kind: [u8; 2],
+    sum: u32,
+) -> Result<(), DropReason> {
     let sum = checksum::finish(sum);
     frame
         .write::<ICMP_LEN>(offset, |bytes| {
@@ -232,7 +237,7 @@ fn write_icmp(frame: &Frame<'_>, offset: usize, kind: [u8; 2], sum: u32) -> Resu
 }
 
 #[inline(always)]
-fn swap_ethernet(frame: &Frame<'_>) -> Result<(), DropReason> {
+fn swap_ethernet(frame: &mut Frame<'_>) -> Result<(), DropReason> {
     frame
         .write::<12>(0, |addresses| {
             let old = *addresses;
@@ -245,7 +250,7 @@ fn swap_ethernet(frame: &Frame<'_>) -> Result<(), DropReason> {
 /// The IPv4 header of an answer to `packet` that carries `payload` bytes.
 #[inline(always)]
 fn answer_header_v4(
-    frame: &Frame<'_>,
+    frame: &mut Frame<'_>,
     packet: &Packet,
     protocol: u8,
     payload: usize,
@@ -274,7 +279,7 @@ fn answer_header_v4(
 /// The IPv6 header of an answer to `packet` that carries `payload` bytes.
 #[inline(always)]
 fn answer_header_v6(
-    frame: &Frame<'_>,
+    frame: &mut Frame<'_>,
     packet: &Packet,
     next_header: u8,
     payload: usize,

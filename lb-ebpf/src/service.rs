@@ -37,17 +37,26 @@ pub fn find(packet: &Packet) -> Found {
             }
             Found::Nothing
         }
-        Transport::EchoRequest | Transport::LaterFragment => {
-            let icmp = if packet.destination.is_v4() {
-                lb_common::service::ICMP
-            } else {
-                lb_common::service::ICMPV6
-            };
-            match maps::service(key(packet, [0; 2], icmp)) {
-                Some(_) => Found::Vip,
-                None => Found::Nothing,
-            }
+        Transport::EchoRequest => vip(packet),
+        // Without a port it may be of any service with this protocol.
+        Transport::LaterFragment if filter & vip_filter::of_protocol(packet.protocol) != 0 => {
+            vip(packet)
         }
+        Transport::LaterFragment => Found::Nothing,
+    }
+}
+
+/// Whether the destination is a VIP at all, by the VIP's own entry.
+#[inline(always)]
+fn vip(packet: &Packet) -> Found {
+    let icmp = if packet.destination.is_v4() {
+        lb_common::service::ICMP
+    } else {
+        lb_common::service::ICMPV6
+    };
+    match maps::service(key(packet, [0; 2], icmp)) {
+        Some(_) => Found::Vip,
+        None => Found::Nothing,
     }
 }
 

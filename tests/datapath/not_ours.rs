@@ -58,6 +58,18 @@ fn frames_for_others_pass() -> Result<()> {
         ("the other protocol", packet::udp(CLIENT_V4, WEB_V4)),
         ("the other protocol, back", packet::tcp(CLIENT_V4, DNS_V4)),
         ("from the VIP", packet::tcp(WEB_V4, CLIENT_V4)),
+        (
+            "a later fragment of GRE to the VIP",
+            packet::ip("203.0.113.7", VIP_V4, 47)
+                .fragment(1480, false)
+                .payload(&[0; 64]),
+        ),
+        (
+            "a later fragment of ESP to the VIP, v6",
+            packet::ip("2001:db8:7::7", VIP_V6, ESP)
+                .fragment(8, true)
+                .payload(&[0; 64]),
+        ),
         ("to everybody", packet::udp(CLIENT_V4, "255.255.255.255:53")),
         (
             "SCTP",

@@ -102,7 +102,14 @@ impl Gateway {
     /// # Errors
     /// As [`Gateway::new`].
     pub fn reopened(self) -> Result<Self> {
-        let Self { desired, bpffs, .. } = self;
+        let Self {
+            desired,
+            bpffs,
+            datapath,
+            ..
+        } = self;
+        // It holds the lock of the pins.
+        drop(datapath);
         let (datapath, states, counters) = open(&bpffs)?;
         Ok(Self {
             datapath,
@@ -172,7 +179,7 @@ impl Gateway {
     pub fn service(&mut self, vip: IpAddr, port: u16, protocol: u8, pool: PoolId) -> u32 {
         let icmp = if vip.is_ipv4() { ICMP } else { ICMPV6 };
         let filter = &mut self.desired.vips[vip_filter_index(&vip.into()) as usize];
-        *filter |= vip_filter::VIP;
+        *filter |= vip_filter::VIP | vip_filter::of_protocol(protocol);
         if port == 0 {
             *filter |= vip_filter::ANY_PORT;
         }

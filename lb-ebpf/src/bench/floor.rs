@@ -32,11 +32,11 @@ static FLOOR_PORTS: Array<Port, 64> = Array::new();
 
 #[xdp]
 pub fn lb_bench_floor(ctx: XdpContext) -> u32 {
-    balance(&Frame::new(&ctx)).unwrap_or(xdp_action::XDP_PASS)
+    balance(&mut Frame::new(&ctx)).unwrap_or(xdp_action::XDP_PASS)
 }
 
 #[inline(always)]
-fn balance(frame: &Frame<'_>) -> Option<u32> {
+fn balance(frame: &mut Frame<'_>) -> Option<u32> {
     let ethernet: &[u8; ETHERNET_LEN] = frame.bytes(0)?;
     match [ethernet[12], ethernet[13]] {
         [0x08, 0x00] => balance_v4(frame),
@@ -46,7 +46,7 @@ fn balance(frame: &Frame<'_>) -> Option<u32> {
 }
 
 #[inline(always)]
-fn balance_v4(frame: &Frame<'_>) -> Option<u32> {
+fn balance_v4(frame: &mut Frame<'_>) -> Option<u32> {
     let bytes: &[u8; ETHERNET_LEN + IPV4_LEN + 4] = frame.bytes(0)?;
     if bytes[14] != 0x45 || !matches!(bytes[23], 6 | 17) {
         return None;
@@ -78,7 +78,7 @@ fn balance_v4(frame: &Frame<'_>) -> Option<u32> {
 }
 
 #[inline(always)]
-fn balance_v6(frame: &Frame<'_>) -> Option<u32> {
+fn balance_v6(frame: &mut Frame<'_>) -> Option<u32> {
     let bytes: &[u8; ETHERNET_LEN + IPV6_LEN + 4] = frame.bytes(0)?;
     if bytes[14] >> 4 != 6 || !matches!(bytes[20], 6 | 17) {
         return None;

@@ -88,7 +88,7 @@ fn services(config: &Config, assignment: &Assignment, contents: &mut Contents) {
             );
         }
         let filter = &mut contents.vips[vip_filter_index(&service.vip.into()) as usize];
-        *filter |= vip_filter::VIP;
+        *filter |= vip_filter::VIP | vip_filter::of_protocol(service_key(service).protocol);
         if service.port == Port::Any {
             *filter |= vip_filter::ANY_PORT;
         }

@@ -83,7 +83,8 @@ fn every_vip_has_an_entry_of_its_own_and_lets_packets_through_the_filter() {
     assert_eq!(contents.services.len(), 3, "two services and the VIP");
     assert!(contents.services.contains_key(&vip_key(vip)));
     let filter = contents.vips[vip_filter_index(&vip.into()) as usize];
-    assert_eq!(filter, vip_filter::VIP | vip_filter::ANY_PORT);
+    let both = vip_filter::TCP | vip_filter::UDP;
+    assert_eq!(filter, vip_filter::VIP | vip_filter::ANY_PORT | both);
     assert_eq!(contents.vips.iter().filter(|flags| **flags != 0).count(), 1);
 }
 
