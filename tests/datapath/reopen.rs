@@ -3,8 +3,9 @@
 use anyhow::Result;
 use lb_common::backend::{BackendId, BackendState, Encapsulation};
 use lb_common::pool::OnEmpty;
+use lb_tests::datapath::Gateway;
 use lb_tests::packet;
-use lb_userspace::agent::plan::plan;
+use lb_userspace::agent::plan::{Contents, plan};
 
 use crate::setup::{CLIENT_V4, POOL, WEB_V4, backend_of, one_pool, served, slot};
 
@@ -40,6 +41,43 @@ fn what_a_plan_wrote_needs_no_second_plan() -> Result<()> {
     let gateway = one_pool(OnEmpty::Pass, &BACKENDS, vec![slot(&[0, 1]); 3])?;
     assert_eq!(plan(&gateway.desired, &gateway.datapath.actual()?), []);
     Ok(())
+}
+
+#[test]
+fn a_plan_interrupted_after_any_write_is_finished_by_whoever_comes_next() -> Result<()> {
+    let mut gateway = one_pool(OnEmpty::Pass, &BACKENDS, vec![slot(&[0, 1]); 1009])?;
+    let full = gateway.desired.clone();
+    gateway.desired.services.clear();
+    gateway.desired.vips.fill(0);
+    gateway.desired.tables.clear();
+    gateway.desired.pools.clear();
+    gateway.desired.backends.clear();
+    let empty = gateway.desired.clone();
+    for (from, to) in [(&full, &empty), (&empty, &full)] {
+        let mut written = 0;
+        loop {
+            change(&mut gateway, from, usize::MAX)?;
+            let is_whole = change(&mut gateway, to, written)?;
+            gateway = gateway.reopened()?;
+            change(&mut gateway, to, usize::MAX)?;
+            assert_eq!(plan(to, &gateway.datapath.actual()?), [], "after {written}");
+            if is_whole {
+                break;
+            }
+            written += 1;
+        }
+        assert!(written > 5, "{written} writes");
+    }
+    Ok(())
+}
+
+/// Applies the first writes of the plan that leads to `to`; whether that was all of it.
+fn change(gateway: &mut Gateway, to: &Contents, writes_max: usize) -> Result<bool> {
+    let writes = plan(to, &gateway.datapath.actual()?);
+    for write in writes.iter().take(writes_max) {
+        gateway.datapath.apply(write)?;
+    }
+    Ok(writes.len() <= writes_max)
 }
 
 #[test]

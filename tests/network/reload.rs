@@ -11,7 +11,9 @@ use lb_tests::wait;
 use lb_tests::wire::Wire;
 use nix::sys::signal::Signal;
 
-use crate::support::{SOON, Serving, assert_unharmed, backend, has_address, reload, status};
+use crate::support::{
+    SOON, Serving, assert_unharmed, backend, has_address, has_program, reload, status,
+};
 
 /// A VIP that no site has by itself.
 const EXTRA: &str = "198.51.100.250";
@@ -176,6 +178,30 @@ fn a_refused_reload_leaves_the_old_configuration_serving_and_says_why() -> Resul
     gateway.write_config(&good)?;
     reload(&serving.agent, false)?;
     assert_eq!(status(&serving.agent)?.agent.config_error, None);
+    Ok(())
+}
+
+#[test]
+fn a_reload_refused_half_way_does_not_bring_a_dead_backend_back() -> Result<()> {
+    let native = |site: &Site| format!("{}xdp_mode = \"native\"\n", site.gateway().agent_table());
+    let mut serving = Serving::configured(Site::builder(), |site| {
+        format!("{}\n{}", native(site), site.config().text())
+    })?;
+    serving.kill("logic-1");
+    serving.is("logic-1", "down")?;
+    // The loopback device exists and runs no native program: refused after the tables were written.
+    let site = &serving.site;
+    let table = native(site).replace("\"eth0\"", "\"eth0\", \"lo\"");
+    let text = format!("{table}\n{}", site.config().without("logic-1").text());
+    site.gateway().write_config(&text)?;
+    let refusal = reload(&serving.agent, false).map(|it| it.changes);
+    let refusal = refusal.expect_err("lo has no native XDP").to_string();
+    assert!(refusal.contains("lo:"), "{refusal}");
+    assert_eq!(serving.backend("logic-1")?.state, "down");
+    let report = Load::http(site.vip()).count(300).run(site.client());
+    assert_unharmed(&report, &serving.agent);
+    assert!(!report.answered_by().contains_key("logic-1"));
+    assert!(!has_program(site.gateway(), "lo")?);
     Ok(())
 }
 

@@ -56,12 +56,18 @@ pub fn reloadable(old: &Config, new: &Config) -> Result<(), String> {
         ("state", old.agent.state != new.agent.state),
         ("control", old.agent.control != new.agent.control),
         ("metrics", old.agent.metrics != new.agent.metrics),
-        ("xdp_mode", old.agent.xdp_mode != new.agent.xdp_mode),
         (
             "probes_per_second",
             old.agent.probes_per_second != new.agent.probes_per_second,
         ),
     ];
+    if old.agent.xdp_mode != new.agent.xdp_mode {
+        return Err(
+            "[agent].xdp_mode counts when the program is attached anew: stop the agent, lb detach \
+             (packets stop meanwhile), start it"
+                .into(),
+        );
+    }
     if let Some((key, _)) = fixed.iter().find(|(_, differs)| *differs) {
         return Err(format!(
             "[agent].{key} cannot change while the agent runs; restart it (packets keep flowing)"

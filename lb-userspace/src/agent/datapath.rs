@@ -53,10 +53,7 @@ pub enum DatapathError {
     )]
     NoProgram,
     /// The kernel refused for lack of privilege.
-    #[error(
-        "the kernel does not let this process load BPF programs; run lb agent as root, or with \
-         CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
-    )]
+    #[error("the kernel does not let this process load BPF programs; run lb agent as root")]
     NotPermitted,
     /// The kernel refused the program or a map.
     #[error("the kernel refused the eBPF program; lb wants Linux 5.15 or newer: {0}")]
@@ -96,6 +93,8 @@ pub struct Datapath {
     ebpf: Ebpf,
     pins: Pins,
     is_taken_over: bool,
+    /// Nobody else writes to this data plane.
+    _lock: PinLock,
     services: HashMap<MapData, ServiceKey, Service>,
     service_cells: Array<MapData, ServiceCell>,
     vips: Array<MapData, u32>,
@@ -138,8 +137,10 @@ impl Datapath {
             return Err(DatapathError::NoProgram);
         }
         let pins = Pins::prepare(&options.pin)?;
+        // Another agent may listen on another control socket.
+        let lock = pins.lock()?;
         let is_first = !pins.exist();
-        Self::load(options, pins).inspect_err(|_| {
+        Self::load(options, pins, lock).inspect_err(|_| {
             // A kernel that refuses the program has taken its maps already: leave no trace of them.
             if is_first && let Err(error) = remove_pins(&options.pin) {
                 tracing::warn!(%error, "cannot remove what was pinned");
@@ -147,7 +148,7 @@ impl Datapath {
         })
     }
 
-    fn load(options: &Options, pins: Pins) -> Result<Self, DatapathError> {
+    fn load(options: &Options, pins: Pins, lock: PinLock) -> Result<Self, DatapathError> {
         let log_level = if options.log_packets {
             aya_log::Level::Debug as u8
         } else {
@@ -165,10 +166,10 @@ impl Datapath {
             .and_then(|program| program.try_into().ok())
             .ok_or_else(|| DatapathError::Load("the object has no gateway program".into()))?;
         program.load().map_err(|error| refused(&error))?;
-        Self::with_maps(ebpf, pins)
+        Self::with_maps(ebpf, pins, lock)
     }
 
-    fn with_maps(mut ebpf: Ebpf, pins: Pins) -> Result<Self, DatapathError> {
+    fn with_maps(mut ebpf: Ebpf, pins: Pins, lock: PinLock) -> Result<Self, DatapathError> {
         macro_rules! take {
             ($name:ident) => {
                 ebpf.take_map(name::$name)
@@ -197,6 +198,7 @@ impl Datapath {
             ebpf,
             pins,
             is_taken_over: false,
+            _lock: lock,
         })
     }
 
@@ -442,6 +444,11 @@ impl Datapath {
             Err(MapError::KeyNotFound) => return Ok(None),
             Err(source) => return Err(DatapathError::Map { map: MAP, source }),
         };
+        let failed = |source| DatapathError::Map { map: MAP, source };
+        if table.info().map_err(failed)?.max_entries() < 2 * slots {
+            // An agent was killed between the writes that give a pool's id away: no table of it.
+            return Ok(None);
+        }
         mapping::read_table(&MapFdNumber::of(&table), slots as usize)
             .map(Some)
             .map_err(|source| DatapathError::Mapping { map: MAP, source })

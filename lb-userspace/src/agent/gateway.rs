@@ -26,7 +26,7 @@ use self::backends::{Backends, Record};
 use self::change::Pending;
 use self::network::Network;
 use self::write::Applied;
-use super::datapath::{BackendStates, Datapath, Options, PinLock};
+use super::datapath::{BackendStates, Datapath, Options};
 use super::effective::{Effective, Health, decide};
 use super::events::{Events, event, now};
 use super::identity::Assignment;
@@ -69,8 +69,6 @@ pub struct Gateway {
     postponed: Vec<Report>,
     /// SIGHUP came while a change was under way.
     is_reload_wanted: bool,
-    /// Nobody else writes to this data plane.
-    _lock: PinLock,
 }
 
 /// How far a change of the configuration is.
@@ -115,8 +113,6 @@ impl Gateway {
                 .forward_packet_log()
                 .context("cannot read the program's log of packets")?;
         }
-        // Another agent may listen on another control socket.
-        let lock = datapath.pins().lock()?;
         let contents = datapath.actual()?;
         let states = datapath.backend_states()?;
         let stats = Stats::start(datapath.counters()?);
@@ -142,7 +138,6 @@ impl Gateway {
             events: Events::default(),
             progress: Progress::Idle,
             postponed: Vec::new(),
-            _lock: lock,
             is_reload_wanted: false,
             config,
         })

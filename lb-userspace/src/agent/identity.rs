@@ -56,6 +56,21 @@ pub fn assign(config: &Config, actual: &Contents) -> Result<Assignment, Exhauste
     let mut assignment = Assignment::default();
     let mut free_pools = free(POOLS_MAX, |id| actual.pools.contains_key(&PoolId(id)));
     let mut free_backends = free_backends(actual).into_iter();
+    let known_backends: BTreeMap<_, _> = actual
+        .backends
+        .iter()
+        .map(|(id, there)| {
+            let who = (there.pool, there.address, there.encapsulation);
+            let generation = there.generation;
+            (
+                who,
+                Assigned {
+                    id: *id,
+                    generation,
+                },
+            )
+        })
+        .collect();
     for pool in &config.pools {
         let there = actual.pools.iter().find(|(_, there)| {
             there.name() == Some(pool.name.as_str()) && there.slots == pool.slots
@@ -74,16 +89,9 @@ pub fn assign(config: &Config, actual: &Contents) -> Result<Assignment, Exhauste
         for backend in &pool.backends {
             let address = Address::from(backend.address);
             let encapsulation = encapsulation(pool, backend.address) as u8;
-            let there = actual.backends.iter().find(|(_, there)| {
-                there.pool == pool_id.0
-                    && there.address == address
-                    && there.encapsulation == encapsulation
-            });
-            let assigned = match there {
-                Some((id, there)) => Assigned {
-                    id: *id,
-                    generation: there.generation,
-                },
+            let known = known_backends.get(&(pool_id.0, address, encapsulation));
+            let assigned = match known {
+                Some(assigned) => *assigned,
                 None => {
                     let none = Exhausted {
                         kind: "backend ids",

@@ -38,7 +38,7 @@ pub enum AttachError {
     /// Another program is there.
     #[error(
         "{interface}: another XDP program is attached; detach it first (ip link set dev \
-         {interface} xdp off)"
+         {interface} xdp off; lb detach --pin PATH if it is an lb with another [agent].pin)"
     )]
     Busy {
         /// The interface.
@@ -86,10 +86,13 @@ impl Datapath {
         let pin = self.pins.link(interface);
         let program = self.program()?;
         if pin.exists() {
-            if update(program, &pin).is_ok() {
-                return Ok(Attachment::Updated);
+            match update(program, &pin) {
+                Ok(()) => return Ok(Attachment::Updated),
+                // The interface was removed and made again: its old link is a husk.
+                Err(error) if is_husk(error.as_ref()) => {}
+                // Anything else must not take a program that runs off its interface.
+                Err(error) => return Err(other(interface, error.as_ref())),
             }
-            // The interface was removed and made again: its old link is a husk.
             std::fs::remove_file(&pin).map_err(|error| other(interface, &error))?;
         }
         let (link, attachment) = match mode {
@@ -136,6 +139,13 @@ fn update(program: &mut Xdp, pin: &Path) -> Result<(), Box<dyn std::error::Error
     let id = program.attach_to_link(link)?;
     drop(program.take_link(id)?);
     Ok(())
+}
+
+/// Whether a link was refused because its interface is gone (`ENOLINK`, Linux 5.9).
+fn is_husk(error: &(dyn std::error::Error + 'static)) -> bool {
+    super::causes(error)
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|error| error.raw_os_error() == Some(libc::ENOLINK))
 }
 
 fn new_link(

@@ -25,9 +25,7 @@ impl Gateway {
                 pool,
                 weight,
             } => self.weigh(&backend, pool.as_deref(), weight, answers.clone()),
-            Request::Reload { dry_run: true } => {
-                self.dry_run().map(|reload| Some(Answer::Reload(reload)))
-            }
+            Request::Reload { dry_run: true } => self.dry_run(answers.clone()).map(|()| None),
             Request::Reload { dry_run: false } => self.reload(Some(answers.clone())).map(|()| None),
             Request::Route {
                 vip,

@@ -117,19 +117,25 @@ impl Gateway {
         Ok(())
     }
 
-    /// What a reload would change; changes nothing.
-    pub(super) fn dry_run(&self) -> anyhow::Result<Reload> {
+    /// Answers what a reload would change; changes nothing. The tables are built on another thread.
+    pub(super) fn dry_run(&self, answers: mpsc::Sender<Answer>) -> anyhow::Result<()> {
         let config = Config::load(&self.config.source)?;
         changes::reloadable(&self.config, &config).map_err(anyhow::Error::msg)?;
         let assignment = assign(&config, &self.contents)?;
-        let wanted = desired(&config, &assignment, |pool, name| {
-            self.intents.of(pool, name).weight
+        let changes = changes::describe(&self.config, &config);
+        let (intents, contents) = (self.intents.clone(), self.contents.clone());
+        spawn_blocking(move || {
+            let weight = |pool: &str, name: &str| intents.of(pool, name).weight;
+            let wanted = desired(&config, &assignment, weight);
+            let reload = Reload {
+                applied: false,
+                changes,
+                moved: changes::moved(&contents, &wanted),
+            };
+            // A client that went away does not want it any more.
+            let _ = answers.try_send(Answer::Reload(reload));
         });
-        Ok(Reload {
-            applied: false,
-            changes: changes::describe(&self.config, &config),
-            moved: changes::moved(&self.contents, &wanted),
-        })
+        Ok(())
     }
 
     /// Builds and writes the tables again, because a weight changed.

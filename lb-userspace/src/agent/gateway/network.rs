@@ -12,7 +12,7 @@ use crate::agent::datapath::Attachment;
 use crate::agent::effective::Path;
 use crate::agent::events::event;
 use crate::agent::interface::{Interface, LinkChange, LinkWatch};
-use crate::agent::neighbour::{self, NextHopChange, NextHops, Target};
+use crate::agent::neighbour::{self, NextHopChange, NextHops, Target, Unresolved};
 use crate::agent::netlink::Netlink;
 use crate::agent::plan::MapWrite;
 use crate::agent::vip::{VipReport, Vips};
@@ -98,6 +98,9 @@ impl Gateway {
         let Some(id) = self.backends.by_token(change.id) else {
             return;
         };
+        let Some(address) = self.backends.get(id).map(|record| record.config.address) else {
+            return;
+        };
         let path = match change.result {
             Err(unresolved) => Path::None(unresolved),
             Ok(hop) => match self.port_of(&hop).await {
@@ -111,10 +114,10 @@ impl Gateway {
                     }
                     Path::Known(hop)
                 }
-                Err(error) => {
-                    tracing::error!("{error:#}");
-                    return;
-                }
+                Err(error) => Path::None(Unresolved::LookupFailed {
+                    address,
+                    reason: format!("{error:#}"),
+                }),
             },
         };
         self.update(id, None, |record| record.path = path);
@@ -132,7 +135,9 @@ impl Gateway {
     fn place_port(&mut self, interface: &Interface) -> anyhow::Result<u16> {
         let (index, port, is_news) = self.ports.place(interface)?;
         if is_news {
-            self.datapath().apply(&MapWrite::Port { index, port })?;
+            let written = self.datapath().apply(&MapWrite::Port { index, port });
+            // Not to be taken for written the next time.
+            written.inspect_err(|_| self.ports.forget(interface.index))?;
         }
         Ok(index)
     }

@@ -45,7 +45,11 @@ impl Gateway {
             .ok_or_else(|| {
                 anyhow::anyhow!("no service has {vip}/{protocol}; such packets are passed on")
             })?;
-        let pool: PoolId = self.assignment.pools[&service.pool];
+        let pool: PoolId = *self
+            .assignment
+            .pools
+            .get(&service.pool)
+            .ok_or_else(|| anyhow::anyhow!("the agent is starting; try again in a moment"))?;
         let table = self
             .contents
             .tables

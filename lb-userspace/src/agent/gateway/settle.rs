@@ -12,12 +12,10 @@ use super::write::Applied;
 use super::{Gateway, Progress};
 use crate::agent::changes;
 use crate::agent::datapath::Attachment;
-use crate::agent::desired::desired;
 use crate::agent::effective::Path;
 use crate::agent::events::{event, now};
-use crate::agent::identity::assign;
 use crate::agent::stats::Wanted;
-use crate::config::{Config, Forward};
+use crate::config::Forward;
 use crate::control::{Answer, Moved, Reload};
 
 impl Gateway {
@@ -47,7 +45,7 @@ impl Gateway {
         if let Some(error) = applied.error {
             return self.take_back(*pending, error);
         }
-        self.settle(*pending).await
+        self.settle(*pending, applied.moved).await
     }
 
     /// The maps hold what they held; so shall everything else.
@@ -60,6 +58,9 @@ impl Gateway {
             {
                 self.backends.remove(id);
             }
+        }
+        for id in self.backends.ids() {
+            self.store(id);
         }
         self.watch_next_hops();
         self.replay_postponed();
@@ -88,7 +89,7 @@ impl Gateway {
     }
 
     /// The maps hold the new configuration: everything else follows.
-    async fn settle(&mut self, pending: Pending) -> anyhow::Result<()> {
+    async fn settle(&mut self, pending: Pending, moved: Vec<Moved>) -> anyhow::Result<()> {
         let Pending {
             config,
             assignment,
@@ -96,7 +97,7 @@ impl Gateway {
             ..
         } = pending;
         let described = changes::describe(&self.config, &config);
-        let before = std::mem::replace(&mut self.config, config);
+        self.config = config;
         self.assignment = assignment;
         self.adopt_records();
         self.watch_next_hops();
@@ -117,7 +118,6 @@ impl Gateway {
             Origin::Reload(answers) => {
                 self.config_since = now();
                 self.config_error = None;
-                let moved = self.moved_since(&before);
                 let text = match described.len() {
                     0 => "reloaded, nothing changed".to_owned(),
                     changes => format!("reloaded, {changes} changes"),
@@ -192,36 +192,29 @@ impl Gateway {
     /// From now on the backend's state and next hop are stored as they change; what changed while
     /// its element was being written is stored now.
     fn publish(&mut self, id: BackendId) {
-        let Some(record) = self.backends.get_mut(id) else {
+        if let Some(record) = self.backends.get_mut(id) {
+            record.is_published = true;
+        }
+        self.store(id);
+    }
+
+    /// Stores what is known of a backend, whatever the data plane has of it.
+    fn store(&self, id: BackendId) {
+        let Some(record) = self.backends.get(id) else {
             return;
         };
-        let is_new = !record.is_published;
-        record.is_published = true;
-        if let (true, Path::Known(hop)) = (is_new, &record.path)
+        if let Path::Known(hop) = &record.path
             && let Some(port) = self.ports.index_of(hop.interface_index)
         {
             self.states.set_next_hop(id, NextHop::new(hop.mac.0, port));
         }
-        let state = record.effective.state;
-        if self.states.state(id) != state {
-            self.states.set_state(id, state);
-        }
+        self.states.set_state(id, record.effective.state);
     }
 
     fn replay_postponed(&mut self) {
         for report in std::mem::take(&mut self.postponed) {
             self.verdict(report);
         }
-    }
-
-    /// Slots that a change moved. The old tables are gone by now; they are built again, which is
-    /// cheaper than keeping them.
-    fn moved_since(&self, before: &Config) -> Vec<Moved> {
-        let weight = |pool: &str, name: &str| self.intents.of(pool, name).weight;
-        let Ok(assignment) = assign(before, &self.contents) else {
-            return Vec::new();
-        };
-        changes::moved(&desired(before, &assignment, weight), &self.contents)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Everything that `lb status` and the metrics show.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use lb_common::backend::BackendId;
@@ -15,10 +16,18 @@ use crate::control::{
 };
 use crate::health::Snapshot;
 
+/// The backends by their pool and name, as the configuration knows them.
+type Records<'a> = BTreeMap<(&'a str, &'a str), &'a Record>;
+
 impl Gateway {
     /// The whole state at this moment.
     pub(super) fn status(&self) -> Status {
         let sample = self.stats.latest();
+        let records: Records<'_> = self
+            .backends
+            .iter()
+            .map(|it| ((it.pool.as_str(), it.config.name.as_str()), it))
+            .collect();
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             agent: self.agent_status(&sample),
@@ -32,7 +41,7 @@ impl Gateway {
                 .config
                 .pools
                 .iter()
-                .map(|it| self.pool(it, &sample))
+                .map(|it| self.pool(it, &records, &sample))
                 .collect(),
         }
     }
@@ -45,7 +54,7 @@ impl Gateway {
     }
 
     fn agent_status(&self, sample: &Sample) -> AgentStatus {
-        let named = |counts: &std::collections::BTreeMap<&'static str, u64>| {
+        let named = |counts: &BTreeMap<&'static str, u64>| {
             counts
                 .iter()
                 .map(|(name, count)| ((*name).to_owned(), *count))
@@ -122,12 +131,7 @@ impl Gateway {
         }
     }
 
-    fn pool(&self, pool: &Pool, sample: &Sample) -> PoolStatus {
-        let of_pool = |name: &str| {
-            self.backends
-                .iter()
-                .find(|record| record.pool == pool.name && record.config.name == name)
-        };
+    fn pool(&self, pool: &Pool, records: &Records<'_>, sample: &Sample) -> PoolStatus {
         PoolStatus {
             name: pool.name.clone(),
             forward: pool.forward.to_string(),
@@ -144,7 +148,7 @@ impl Gateway {
             backends: pool
                 .backends
                 .iter()
-                .filter_map(|backend| of_pool(&backend.name))
+                .filter_map(|backend| records.get(&(pool.name.as_str(), backend.name.as_str())))
                 .map(|record| self.backend(record, sample))
                 .collect(),
         }

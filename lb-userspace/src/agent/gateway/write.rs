@@ -5,15 +5,17 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lb_common::backend::{Backend, BackendId};
+use lb_common::backend::{Backend, BackendId, BackendState};
 use tokio::task::JoinError;
 
+use crate::agent::changes;
 use crate::agent::datapath::{AttachMode, Attachment, Datapath, DatapathError};
 use crate::agent::desired::desired;
 use crate::agent::identity::Assignment;
 use crate::agent::intent::Intents;
 use crate::agent::plan::{Contents, MapWrite, plan};
 use crate::config::{Config, XdpMode};
+use crate::control::Moved;
 
 /// What became of writing a change.
 pub struct Applied {
@@ -21,6 +23,8 @@ pub struct Applied {
     pub(super) contents: Option<Contents>,
     /// Interfaces that the program was attached to.
     pub(super) attached: Vec<(String, Attachment)>,
+    /// Slots whose owner changed.
+    pub(super) moved: Vec<Moved>,
     pub(super) error: Option<anyhow::Error>,
 }
 
@@ -30,6 +34,7 @@ impl Applied {
         Self {
             contents: None,
             attached: Vec::new(),
+            moved: Vec::new(),
             error: Some(error.into()),
         }
     }
@@ -60,11 +65,16 @@ impl Job {
                 backend.next_hop = fresh.next_hop;
             }
         }
+        let moved = changes::moved(&self.actual, &wanted);
         let mut datapath = self.datapath.lock().unwrap_or_else(PoisonError::into_inner);
         let mut attached = Vec::new();
-        let error = write(&mut datapath, &plan(&wanted, &self.actual))
-            .map_err(anyhow::Error::from)
-            .and_then(|()| self.attach(&mut datapath, &mut attached))
+        // Before the first write, so that a name that is wrong changes nothing at all.
+        let error = self
+            .interface_indices()
+            .and_then(|indices| {
+                write(&mut datapath, &plan(&wanted, &self.actual))?;
+                self.attach(&mut datapath, &indices, &mut attached)
+            })
             .err();
         if error.is_some() {
             self.restore(&mut datapath, &attached);
@@ -73,6 +83,7 @@ impl Job {
             Ok(contents) => Applied {
                 contents: Some(contents),
                 attached,
+                moved,
                 error,
             },
             Err(unread) => {
@@ -80,32 +91,41 @@ impl Job {
                 Applied {
                     contents: None,
                     attached,
+                    moved,
                     error: Some(error),
                 }
             }
         }
     }
 
+    /// The kernel's numbers of the configuration's interfaces, in their order.
+    fn interface_indices(&self) -> anyhow::Result<Vec<u32>> {
+        let index = |name: &String| {
+            nix::net::if_::if_nametoindex(name.as_str()).map_err(|_| {
+                anyhow::anyhow!(
+                    "there is no network interface {name} on this host: `ip link` lists those \
+                     there are"
+                )
+            })
+        };
+        self.interfaces.iter().map(index).collect()
+    }
+
     /// Attaches to the configuration's interfaces, then leaves those that it no longer names.
     fn attach(
         &self,
         datapath: &mut Datapath,
+        indices: &[u32],
         attached: &mut Vec<(String, Attachment)>,
     ) -> anyhow::Result<()> {
         let linked = datapath.pins().linked_interfaces();
         let is_running = datapath.is_taken_over();
-        for interface in &self.interfaces {
+        for (interface, index) in self.interfaces.iter().zip(indices) {
             if is_running && linked.contains(interface) && self.before.contains(interface) {
                 continue;
             }
-            let index = nix::net::if_::if_nametoindex(interface.as_str()).map_err(|_| {
-                anyhow::anyhow!(
-                    "there is no network interface {interface} on this host: `ip link` lists those \
-                     there are"
-                )
-            })?;
             let mode = attach_mode(self.config.agent.xdp_mode);
-            attached.push((interface.clone(), datapath.attach(interface, index, mode)?));
+            attached.push((interface.clone(), datapath.attach(interface, *index, mode)?));
         }
         for interface in linked.iter().filter(|name| !self.interfaces.contains(name)) {
             datapath.detach(interface)?;
@@ -115,6 +135,8 @@ impl Job {
     }
 
     /// Writes back what was there before a write failed, and leaves the interfaces that were new.
+    /// Backends that had been freed return as down: the state in `actual` is as old as the last
+    /// change, and the gateway stores the one of today right after.
     fn restore(&self, datapath: &mut Datapath, attached: &[(String, Attachment)]) {
         let is_new = |attachment: &Attachment| *attachment != Attachment::Updated;
         for (interface, _) in attached.iter().filter(|(_, how)| is_new(how)) {
@@ -122,9 +144,13 @@ impl Job {
                 tracing::error!(%error, "cannot take the program off {interface} again");
             }
         }
+        let mut before = self.actual.clone();
+        for backend in before.backends.values_mut() {
+            backend.state = BackendState::DOWN;
+        }
         let restored = datapath
             .actual()
-            .and_then(|actual| write(datapath, &plan(&self.actual, &actual)));
+            .and_then(|actual| write(datapath, &plan(&before, &actual)));
         if let Err(error) = restored {
             tracing::error!(%error, "cannot write back the tables as they were");
         }
