@@ -7,7 +7,6 @@
 //! beside it. Nothing here embeds that: its path goes to lb-tests, as `DEP_LB_EBPF_BENCH`.
 
 use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
@@ -168,10 +167,7 @@ fn scrub(command: &mut Command) -> &mut Command {
 fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let home = env::var_os("CARGO_HOME").map_or_else(
-        || {
-            PathBuf::from(env::var_os("HOME").unwrap_or_else(|| OsString::from("/root")))
-                .join(".cargo")
-        },
+        || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cargo"),
         PathBuf::from,
     );
     env::split_paths(&path)
