@@ -9,7 +9,7 @@ mod mapping;
 mod pins;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use aya::maps::xdp::XdpMapError;
 use aya::maps::{
@@ -20,9 +20,7 @@ use aya::{Ebpf, EbpfLoader, Pod};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::counters::Traffic;
 use lb_common::ladder::Slot;
-use lb_common::maps::{
-    self, BACKENDS_MAX, POOLS_MAX, PORTS_MAX, SERVICES_MAX, SLOTS_DEFAULT, name,
-};
+use lb_common::maps::{self, BACKENDS_MAX, POOLS_MAX, PORTS_MAX, SERVICES_MAX, name};
 use lb_common::pool::{Pool, PoolId};
 use lb_common::port::Port;
 use lb_common::service::{
@@ -546,13 +544,4 @@ impl std::os::fd::AsRawFd for MapFdNumber {
     fn as_raw_fd(&self) -> std::os::fd::RawFd {
         self.0
     }
-}
-
-/// The largest table that the default template of `TABLES` stands for.
-const _: () = assert!(SLOTS_DEFAULT < u32::MAX / 2);
-
-/// Whether `path` lies on a mounted BPF filesystem.
-#[must_use]
-pub fn is_bpffs(path: &Path) -> bool {
-    pins::is_bpffs(path)
 }

@@ -198,7 +198,7 @@ fn remove_directory(directory: &Path) -> io::Result<()> {
 }
 
 /// Whether `path`, or the nearest part of it that exists, lies on a BPF filesystem.
-pub(super) fn is_bpffs(path: &Path) -> bool {
+fn is_bpffs(path: &Path) -> bool {
     path.ancestors()
         .find_map(|ancestor| statfs(ancestor).ok())
         .is_some_and(|filesystem| filesystem.filesystem_type() == BPF_FS_MAGIC)
