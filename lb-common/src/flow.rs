@@ -1,12 +1,13 @@
-//! Flows: the five-tuple and its hash.
+//! Flows: the five-tuple, its hash, and what is remembered of a flow in an unstable slot.
 
 use crate::address::Address;
 use crate::packet::{Family, Packet};
 
 /// What makes two packets belong together: addresses, ports and protocol.
 ///
-/// Key of the flow maps, which unstable slots will use.
-#[repr(C)]
+/// Key of `FLOWS` and `FLOWS_NEW`. Aligned, because the program builds it on its stack in words of
+/// eight bytes ("misaligned stack access", LLVM 22, Linux 6.18).
+#[repr(C, align(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FlowKey {
     /// The client.
@@ -35,6 +36,56 @@ impl From<&Packet> for FlowKey {
         }
     }
 }
+
+/// Value of `FLOWS` and `FLOWS_NEW`: where a flow lives.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FlowEntry {
+    /// The backend's generation when this was written: if the id has another one now, the backend
+    /// that was meant is gone.
+    pub generation: u32,
+    /// Sequence number of the SYN that made the record; counts only with [`FlowEntry::OPENED`].
+    pub isn: u32,
+    /// When the flow's last packet came, in ticks of [`tick`].
+    pub last: u32,
+    /// The backend.
+    pub backend: u16,
+    /// [`FlowEntry::SUPERSEDED`], [`FlowEntry::CLOSING`], [`FlowEntry::OPENED`].
+    pub flags: u16,
+}
+
+const _: () = assert!(size_of::<FlowEntry>() == 16);
+
+impl FlowEntry {
+    /// Another connection of the same five-tuple has begun: this one counts only for packets that
+    /// do not belong to that.
+    pub const SUPERSEDED: u16 = 1 << 0;
+    /// The last packet had FIN or RST.
+    pub const CLOSING: u16 = 1 << 1;
+    /// Made by a packet that opens a flow, and no other packet of it was seen yet.
+    pub const OPENED: u16 = 1 << 2;
+
+    /// Whether every bit of `flags` is set.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has(&self, flags: u16) -> bool {
+        self.flags & flags == flags
+    }
+}
+
+/// Sequence numbers behind a SYN's own that still count as its connection's (0 excluded).
+pub const FIRST_WINDOW: u32 = 65_536;
+
+/// Monotonic nanoseconds as ticks of 2²⁷ ns, about 134 ms: fine enough for lives of a minute and
+/// more, coarse enough that a busy flow writes its record seven times a second and not per packet.
+#[inline(always)]
+#[must_use]
+pub const fn tick(now_ns: u64) -> u32 {
+    (now_ns >> TICK_SHIFT) as u32
+}
+
+/// See [`tick`].
+pub const TICK_SHIFT: u32 = 27;
 
 /// The hash of a flow: 64 bits, of which the upper half picks the slot and the lower half varies
 /// the outer source of a tunnel.

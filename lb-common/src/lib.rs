@@ -1,7 +1,8 @@
 //! The contract between lb's eBPF program and its user space, and the packet logic that both share.
 //!
 //! Everything here is plain data and pure functions: no operating system, no allocation, no
-//! unsafe code but the promise that map types are plain data. The same parser, hash and ladder walk run in the kernel and under `cargo test`.
+//! unsafe code but the promise that map types are plain data. The same parser, hash and ladder
+//! walk run in the kernel and under `cargo test`.
 //! The map types are `repr(C)` with explicit padding; their sizes are asserted where they are
 //! defined, because a size that differs between the two sides is refused only at load time.
 
@@ -12,6 +13,7 @@ pub mod address;
 pub mod backend;
 pub mod checksum;
 pub mod counters;
+pub mod event;
 pub mod flow;
 pub mod ladder;
 pub mod maps;

@@ -2,7 +2,7 @@
 
 /// Version of everything in this crate that both sides read. It is part of the path below which
 /// maps and links are pinned: an agent never picks up maps of another layout.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Most pools.
 pub const POOLS_MAX: u32 = 64;
@@ -12,6 +12,13 @@ pub const SERVICES_MAX: u32 = 8192;
 pub const BACKENDS_MAX: u32 = 8192;
 /// Most interfaces that packets leave by.
 pub const PORTS_MAX: u32 = 64;
+/// Entries of `FLOWS`, unless the agent says otherwise when it creates the maps.
+pub const FLOWS_DEFAULT: u32 = 1 << 20;
+/// Entries of `FLOWS_NEW`: a quarter of those of `FLOWS`. They turn over; see flows in
+/// ARCHITECTURE.md.
+pub const FLOWS_NEW_DEFAULT: u32 = FLOWS_DEFAULT / 4;
+/// Bytes of the ring `EVENTS`: a power of two and a multiple of the page size.
+pub const EVENTS_BYTES: u32 = 1 << 18;
 /// Slots of a table, unless the pool says otherwise: a prime.
 pub const SLOTS_DEFAULT: u32 = 65_537;
 
@@ -20,6 +27,10 @@ pub const SLOTS_DEFAULT: u32 = 65_537;
 pub const TABLE_FLAGS: u32 = 0x1400;
 /// `BPF_F_MMAPABLE`.
 pub const MMAPABLE: u32 = 0x400;
+
+/// Global of the program that, when the loader sets it to 1, makes it take the time from
+/// `CLOCK[1]` in place of the kernel's clock. For tests.
+pub const CLOCK_IN_MAP: &str = "CLOCK_IN_MAP";
 
 /// Name of the XDP program.
 pub const PROGRAM: &str = "lb_gateway";
@@ -52,9 +63,24 @@ pub mod name {
     pub const DROPS: &str = "DROPS";
     /// `Reply` → count, per CPU.
     pub const REPLIES: &str = "REPLIES";
+    /// `Pass` → count, per CPU.
+    pub const PASSES: &str = "PASSES";
+    /// `FlowKey` → `FlowEntry`, flows of unstable slots that are known for longer than a packet.
+    pub const FLOWS: &str = "FLOWS";
+    /// `FlowKey` → `FlowEntry`, the others; entries push each other out.
+    pub const FLOWS_NEW: &str = "FLOWS_NEW";
+    /// `FlowCount` → count, per CPU.
+    pub const FLOW_COUNTS: &str = "FLOW_COUNTS";
+    /// Ring of `Event`.
+    pub const EVENTS: &str = "EVENTS";
+    /// Backend id → `Suspicion`, per CPU.
+    pub const SUSPICIONS: &str = "SUSPICIONS";
+    /// Two words of monotonic nanoseconds: the agent's last sign of life; the time, for tests.
+    /// Memory-mapped by the agent.
+    pub const CLOCK: &str = "CLOCK";
 
     /// All of them.
-    pub const ALL: [&str; 13] = [
+    pub const ALL: [&str; 20] = [
         SERVICES,
         SERVICE_CELLS,
         VIPS,
@@ -68,5 +94,12 @@ pub mod name {
         BACKEND_TRAFFIC,
         DROPS,
         REPLIES,
+        PASSES,
+        FLOWS,
+        FLOWS_NEW,
+        FLOW_COUNTS,
+        EVENTS,
+        SUSPICIONS,
+        CLOCK,
     ];
 }

@@ -12,9 +12,19 @@ pub struct Port {
     pub mac: [u8; 6],
     /// Always zero.
     pub pad: [u8; 2],
+    /// VLAN tags of the frames sent there, the outer one first; 0 where there is none. A tag as on
+    /// the wire: EtherType (0x8100 or 0x88a8), then priority and VLAN id, read as a big-endian
+    /// number.
+    pub tags: [u32; 2],
 }
 
 impl Port {
+    /// Bytes of VLAN tags on the frames sent there.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tags_len(&self) -> usize {
+        (self.tags[0] != 0) as usize * 4 + (self.tags[1] != 0) as usize * 4
+    }
     /// The MAC address as a little-endian number, its first byte lowest.
     #[inline(always)]
     #[must_use]
@@ -24,4 +34,4 @@ impl Port {
     }
 }
 
-const _: () = assert!(size_of::<Port>() == 16);
+const _: () = assert!(size_of::<Port>() == 24);

@@ -20,7 +20,8 @@ pub struct ServiceKey {
     pub port: [u8; 2],
     /// IP protocol number (6 TCP, 17 UDP).
     pub protocol: u8,
-    /// Always zero.
+    /// Zero, but [`LATER_FRAGMENTS`] in the one entry per VIP that serves later fragments, whose
+    /// port is 0.
     pub pad: u8,
 }
 
@@ -56,20 +57,48 @@ impl ServiceKey {
 }
 
 /// Value of `SERVICES`.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Service {
     /// Index of the pool in `POOLS` and `TABLES`.
-    pub pool: u32,
-    /// Slots of that pool's table, repeated here so that the fast path need not read the pool.
+    pub pool: u16,
+    /// The pool that the service pointed at before; counts only with [`detour::PREVIOUS_POOL`].
+    pub previous_pool: u16,
+    /// Slots of the pool's table, repeated here so that the fast path need not read the pool.
     pub slots: u32,
     /// Index of the service's counters.
     pub counters: u32,
-    /// Reserved for the pool that the service pointed at before; zero.
-    pub previous_pool: u32,
+    /// Bits of [`detour`].
+    pub detours: u8,
+    /// Bits of [`option`].
+    pub options: u8,
+    /// The largest segment size that a SYN may announce to a backend; 0 for what the client says.
+    pub mss: u16,
 }
 
 const _: () = assert!(size_of::<Service>() == 16);
+
+/// What keeps a service's packets off the fast path, whatever their slot says.
+pub mod detour {
+    /// Every flow is recorded (`tracking = "always"`).
+    pub const ALWAYS: u8 = 1 << 0;
+    /// No flow is ever recorded (`tracking = "never"`).
+    pub const NEVER: u8 = 1 << 1;
+    /// Flows may still belong to the pool that the service pointed at before.
+    pub const PREVIOUS_POOL: u8 = 1 << 2;
+    /// Fragments are served: a flow is what one client sends to the VIP by this protocol, its
+    /// ports not looked at, because later fragments have none.
+    pub const FRAGMENTS: u8 = 1 << 3;
+}
+
+/// What else a service may want; none of it keeps a packet off the fast path.
+pub mod option {
+    /// A datagram with a QUIC Initial packet opens a flow as a SYN does (`udp = "quic"`).
+    pub const QUIC: u8 = 1 << 0;
+}
+
+/// [`ServiceKey::pad`] of the entry under which the later fragments of a VIP find their service.
+pub const LATER_FRAGMENTS: u8 = 1;
 
 /// Cells of `SERVICE_CELLS`.
 pub const SERVICE_CELLS: u32 = 16_384;

@@ -31,11 +31,16 @@ pub enum DropReason {
     NoTable = 6,
     /// Something that cannot happen did: a map lookup that never fails failed.
     Internal = 7,
+    /// Its flow's backend was lost, and the packet is one that is never answered: a reset, or an
+    /// ICMP error about the flow.
+    BackendLost = 8,
+    /// An answer was due, and the limit of answers per moment was reached.
+    ReplyLimit = 9,
 }
 
 impl DropReason {
     /// Every reason, in the order of its number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::NoBackend,
         Self::NoNextHop,
         Self::TooBig,
@@ -44,6 +49,8 @@ impl DropReason {
         Self::NoDevice,
         Self::NoTable,
         Self::Internal,
+        Self::BackendLost,
+        Self::ReplyLimit,
     ];
 
     /// The name that metrics and `lb status` use.
@@ -58,6 +65,8 @@ impl DropReason {
             Self::NoDevice => "no_device",
             Self::NoTable => "no_table",
             Self::Internal => "internal",
+            Self::BackendLost => "backend_lost",
+            Self::ReplyLimit => "reply_limit",
         }
     }
 }

@@ -1,14 +1,17 @@
 //! Every map of the program, and the accessors that hide their raw pointers.
 
 use aya_ebpf::bindings::xdp_action;
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use lb_common::address::Address;
 use lb_common::backend::{Backend, BackendId, BackendState, NextHop};
-use lb_common::counters::{Reply, Traffic};
+use lb_common::counters::{FlowCount, Pass, Reply, Traffic};
+use lb_common::event::{Event, FINGERPRINTS as MARKS, Suspicion};
+use lb_common::flow::{FlowEntry, FlowKey};
 use lb_common::ladder::Slot;
 use lb_common::maps::{
-    BACKENDS_MAX, MMAPABLE, POOLS_MAX, PORTS_MAX, SERVICES_MAX, SLOTS_DEFAULT, TABLE_FLAGS,
+    BACKENDS_MAX, EVENTS_BYTES, FLOWS_DEFAULT, FLOWS_NEW_DEFAULT, MMAPABLE, POOLS_MAX, PORTS_MAX,
+    SERVICES_MAX, SLOTS_DEFAULT, TABLE_FLAGS,
 };
 use lb_common::pool::Pool;
 use lb_common::port::Port;
@@ -47,6 +50,27 @@ static BACKEND_TRAFFIC: PerCpuArray<Traffic, { BACKENDS_MAX as usize }> = PerCpu
 static DROPS: PerCpuArray<u64, { DropReason::ALL.len() }> = PerCpuArray::new();
 #[btf_map]
 static REPLIES: PerCpuArray<u64, { Reply::ALL.len() }> = PerCpuArray::new();
+#[btf_map]
+static PASSES: PerCpuArray<u64, { Pass::ALL.len() }> = PerCpuArray::new();
+#[btf_map]
+static FLOWS: HashMap<FlowKey, FlowEntry, { FLOWS_DEFAULT as usize }> = HashMap::new();
+#[btf_map]
+static FLOWS_NEW: LruHashMap<FlowKey, FlowEntry, { FLOWS_NEW_DEFAULT as usize }> =
+    LruHashMap::new();
+#[btf_map]
+static FLOW_COUNTS: PerCpuArray<u64, { FlowCount::ALL.len() }> = PerCpuArray::new();
+#[btf_map]
+static EVENTS: RingBuf<Event, { EVENTS_BYTES as usize }> = RingBuf::new();
+#[btf_map]
+static SUSPICIONS: PerCpuArray<Suspicion, { BACKENDS_MAX as usize }> = PerCpuArray::new();
+/// One fingerprint of a SYN each; see `suspicion`.
+#[btf_map]
+static FINGERPRINTS: PerCpuArray<u64, { MARKS as usize }> = PerCpuArray::new();
+/// The tick in which the agent was last told that a pool is empty.
+#[btf_map]
+static TOLD_EMPTY: PerCpuArray<u32, { POOLS_MAX as usize }> = PerCpuArray::new();
+#[btf_map]
+static CLOCK: Array<u64, 2, { MMAPABLE as usize }> = Array::new();
 /// One word per CPU for `reply`'s rate limit: the tick in the upper half, its count in the lower.
 #[btf_map]
 static UNREACHABLES: PerCpuArray<u64, 1> = PerCpuArray::new();
@@ -74,13 +98,13 @@ pub fn service(key: ServiceKey) -> Option<&'static Service> {
 }
 
 #[inline(always)]
-pub fn pool(id: u32) -> Option<&'static Pool> {
-    POOLS.get(id)
+pub fn pool(id: u16) -> Option<&'static Pool> {
+    POOLS.get(u32::from(id))
 }
 
 #[inline(always)]
-pub fn slot(pool: u32, index: u32) -> Option<Slot> {
-    TABLES.get_value(pool, &index).copied()
+pub fn slot(pool: u16, index: u32) -> Option<Slot> {
+    TABLES.get_value(u32::from(pool), &index).copied()
 }
 
 /// An element of `BACKENDS`: two words that the agent stores from another CPU at any time, and

@@ -138,7 +138,7 @@ fn a_service_that_changes_its_pool_does_so_with_the_next_packet() -> Result<()> 
     gateway.apply()?;
     for pool in [0, 1, 0] {
         for service in gateway.desired.services.values_mut() {
-            service.pool = pool;
+            service.pool = pool as u16;
         }
         gateway.apply()?;
         assert_eq!(reached(&mut gateway, VIP_V4, 80, TCP)?, Some(pool as u16));

@@ -135,6 +135,7 @@ impl Gateway {
             mtu,
             mac: mac.0,
             pad: [0; 2],
+            tags: [0; 2],
         };
         self.desired.ports.insert(index, port);
         Ok(self.datapath.apply(&MapWrite::Port { index, port })?)
@@ -196,10 +197,13 @@ impl Gateway {
         };
         let counters = self.desired.services.len() as u32;
         let service = Service {
-            pool: pool.0,
+            pool: pool.0 as u16,
             slots: self.desired.pools[&pool].slots,
             counters,
             previous_pool: 0,
+            detours: 0,
+            options: 0,
+            mss: 0,
         };
         self.desired.services.entry(key).or_insert(service).counters
     }

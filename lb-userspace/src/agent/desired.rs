@@ -80,10 +80,13 @@ fn services(config: &Config, assignment: &Assignment, contents: &mut Contents) {
             contents.services.insert(
                 key,
                 Service {
-                    pool: pool.0,
+                    pool: pool.0 as u16,
+                    previous_pool: 0,
                     slots,
                     counters,
-                    previous_pool: 0,
+                    detours: 0,
+                    options: 0,
+                    mss: 0,
                 },
             );
         }

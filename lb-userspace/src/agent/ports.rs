@@ -75,6 +75,7 @@ impl Ports {
             mtu: interface.mtu,
             mac: mac.0,
             pad: [0; 2],
+            tags: [0; 2],
         };
         let index = match self.index_of(interface.index) {
             Some(index) => index,

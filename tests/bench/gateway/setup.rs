@@ -67,7 +67,7 @@ impl Contestants {
         let desired = &self.gateway.desired;
         let mut services: HashMap<MapData, ServiceKey, u32> = wrapper.map("FLOOR_SERVICES")?;
         for (key, service) in &desired.services {
-            services.insert(key, service.pool * u32::from(BACKENDS), 0)?;
+            services.insert(key, u32::from(service.pool) * u32::from(BACKENDS), 0)?;
         }
         let mut slots: Array<MapData, u32> = wrapper.map("FLOOR_TABLE")?;
         for slot in 0..FLOOR_SLOTS {

@@ -28,7 +28,7 @@ fn apply(contents: &mut Contents, write: &MapWrite) {
 fn is_consistent(contents: &Contents) -> bool {
     contents.services.iter().all(|(key, service)| {
         let index = lb_common::service::vip_filter_index(&key.address);
-        let pool = PoolId(service.pool);
+        let pool = PoolId(u32::from(service.pool));
         contents.vips[index as usize] != 0
             && contents
                 .pools
@@ -95,10 +95,13 @@ fn contents(shape: &[u8], first_backend: u16, first_service: u8) -> Contents {
             pad: 0,
         };
         let service = Service {
-            pool,
+            pool: pool as u16,
             slots: 7,
             counters: pool,
             previous_pool: 0,
+            detours: 0,
+            options: 0,
+            mss: 0,
         };
         contents.services.insert(key, service);
         contents.vips[lb_common::service::vip_filter_index(&address) as usize] = 1;
