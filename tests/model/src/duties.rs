@@ -430,15 +430,23 @@ impl Duties {
 #[must_use]
 pub fn service_of<'a>(world: &'a World, key: &Key) -> Option<&'a Service> {
     let [_, _, high, low] = key.ports;
-    let find = |port: u16| {
+    let find = |port: u16, later: bool| {
         world.services.get(&ServiceKey {
             vip: key.destination,
             port,
             protocol: key.protocol,
-            later: false,
+            later,
         })
     };
-    find(u16::from_be_bytes([high, low])).or_else(|| find(0))
+    // A service of fragments records its flows without ports.
+    let without_ports = if key.ports == [0; 4] {
+        find(0, true)
+    } else {
+        None
+    };
+    without_ports
+        .or_else(|| find(u16::from_be_bytes([high, low]), false))
+        .or_else(|| find(0, false))
 }
 
 /// Pool and slot of a record.

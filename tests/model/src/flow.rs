@@ -95,7 +95,7 @@ impl Plane {
             return Choice::To(first);
         }
         self.was_stable = false;
-        let mut owners = owners::walk(&self.world, rules, pool, home, is_tcp);
+        let owners = self.owners(service, home, hash, is_tcp);
         if is_never {
             if is_repeated && owners.new != NOBODY {
                 self.suspect(packet, service, owners.new);
@@ -103,19 +103,6 @@ impl Plane {
             return to_or_empty(owners.new);
         }
         let comes_from_elsewhere = detours & PREVIOUS_POOL != 0 && rules.hold(Rule::PreviousPool);
-        if comes_from_elsewhere {
-            let before = self.owners_before(service, hash, is_tcp);
-            // That its owner was lost there is an answer, too.
-            if before.old != NOBODY || before.lost != NOBODY {
-                (owners.old, owners.lost) = (before.old, before.lost);
-            }
-        }
-        if !is_tcp && rules.hold(Rule::UdpNeverLost)
-            || !self.world.pools[usize::from(pool)].resets
-            || !rules.hold(Rule::LostResets)
-        {
-            owners.lost = NOBODY;
-        }
         let records = owners.is_changed && rules.hold(Rule::ChangedRecords)
             || owners.new != owners.old
             || owners.lost != NOBODY
@@ -139,15 +126,29 @@ impl Plane {
         }
     }
 
-    fn owners_before(&self, service: &Service, hash: u64, is_tcp: bool) -> Owners {
-        let slots = self.world.pools[usize::from(service.previous_pool)]
-            .ladders
-            .len() as u32;
-        let home = hash::slot_of(hash, slots);
-        owners::walk(&self.world, self.rules, service.previous_pool, home, is_tcp)
+    /// Whose an unrecorded packet is, the service's previous pool included.
+    pub(crate) fn owners(&self, service: &Service, home: u32, hash: u64, is_tcp: bool) -> Owners {
+        let (world, rules) = (&self.world, self.rules);
+        let mut owners = owners::walk(world, rules, service.pool, home, is_tcp);
+        if service.detours & PREVIOUS_POOL != 0 && rules.hold(Rule::PreviousPool) {
+            let pool = service.previous_pool;
+            let slots = world.pools[usize::from(pool)].ladders.len() as u32;
+            let before = owners::walk(world, rules, pool, hash::slot_of(hash, slots), is_tcp);
+            // That its owner was lost there is an answer, too.
+            if before.old != NOBODY || before.lost != NOBODY {
+                (owners.old, owners.lost) = (before.old, before.lost);
+            }
+        }
+        if !is_tcp && rules.hold(Rule::UdpNeverLost)
+            || !world.pools[usize::from(service.pool)].resets
+            || !rules.hold(Rule::LostResets)
+        {
+            owners.lost = NOBODY;
+        }
+        owners
     }
 
-    fn is_live(&self, record: &Record, bit: u32) -> bool {
+    pub(crate) fn is_live(&self, record: &Record, bit: u32) -> bool {
         let Some(backend) = self.world.backends.get(usize::from(record.backend)) else {
             return false;
         };

@@ -37,7 +37,7 @@ impl Plane {
             return self.drop(Drop::NoDevice);
         }
         if packet.length() + overhead > port.mtu as usize {
-            return self.drop(Drop::TooBig);
+            return self.too_big(packet, frame, (port.mtu as usize).saturating_sub(overhead));
         }
         self.out.clear();
         self.ethernet(
@@ -55,6 +55,7 @@ impl Plane {
             _ => {}
         }
         self.out.extend_from_slice(&frame[packet.network..]);
+        self.clamp(packet, frame, service);
         let verdict = if port.interface == interface {
             Verdict::Transmit
         } else if port.has_device {

@@ -1,5 +1,7 @@
 //! Worlds, packets and events out of a seed: the same seed makes the same ones.
 
+mod build;
+mod error;
 mod packet;
 mod schedule;
 mod setting;
@@ -14,6 +16,9 @@ use crate::world::World;
 
 pub use self::packet::Traffic;
 pub use self::setting::{Limits, Mood};
+
+/// Until the program knows VLAN tags, extension headers, ICMP errors and fragments.
+pub const EVERY_KIND: bool = false;
 
 /// One step of a run.
 #[derive(Clone, PartialEq, Debug)]

@@ -17,6 +17,8 @@ pub mod sum;
 pub mod world;
 
 mod describe;
+mod error;
 mod forward;
+mod mss;
 mod reply;
 mod suspicion;

@@ -2,7 +2,8 @@
 
 use crate::count::{Counters, Drop, Event, Flow, Kind, Pass, Reply};
 use crate::flow::{Choice, Record};
-use crate::frame::{self, Parsed, Part, TCP, UDP};
+use crate::frame::{self, ICMP, ICMPV6, Parsed, Part, TCP, UDP};
+use crate::generate::EVERY_KIND;
 use crate::hash::{self, Key};
 use crate::rules::{Rule, Rules};
 use crate::world::{self, FRAGMENTS, Map, OnEmpty, Service, ServiceKey, World};
@@ -94,7 +95,11 @@ impl Plane {
         }
         match packet.protocol {
             TCP | UDP => {}
-            _ if packet.is_icmp() => return self.icmp(&packet, frame),
+            // The program drops later fragments of the other family's ICMP, too.
+            ICMP | ICMPV6 if packet.part == Part::Later && !EVERY_KIND => {
+                return self.icmp(&packet, frame, interface);
+            }
+            _ if packet.is_icmp() => return self.icmp(&packet, frame, interface),
             _ => return self.pass(Pass::NotOurs),
         }
         let Some(service) = self.service(&packet) else {
@@ -104,7 +109,7 @@ impl Plane {
                 self.pass(Pass::NotOurs)
             };
         };
-        if service.detours & FRAGMENTS != 0 {
+        if service.detours & FRAGMENTS != 0 && self.rules.hold(Rule::FragmentsHaveNoPorts) {
             packet.ports = [0; 4];
         } else if packet.part != Part::Whole {
             return self.drop(Drop::Fragment);
@@ -148,11 +153,11 @@ impl Plane {
             })
     }
 
-    fn icmp(&mut self, packet: &Parsed, frame: &[u8]) -> Verdict {
+    fn icmp(&mut self, packet: &Parsed, frame: &[u8], interface: u32) -> Verdict {
         let vip = ServiceKey {
             vip: packet.destination,
             port: 0,
-            protocol: packet.protocol,
+            protocol: if packet.v6 { ICMPV6 } else { ICMP },
             later: false,
         };
         if !self.world.services.contains_key(&vip) {
@@ -162,6 +167,7 @@ impl Plane {
             Part::Later => self.drop(Drop::Fragment),
             Part::First if packet.is_echo_request() => self.drop(Drop::Fragment),
             Part::Whole if packet.is_echo_request() => self.echo(packet, frame),
+            Part::Whole if packet.is_icmp_error() => self.error(packet, frame, interface),
             _ => self.pass(Pass::NotOurs),
         }
     }

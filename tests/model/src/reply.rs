@@ -1,7 +1,8 @@
 //! What the gateway answers by itself.
 
 use crate::count::{Drop, Reply};
-use crate::frame::{ACK, FIN, ICMP, ICMPV6, Parsed, RST, SYN, TCP, long, word};
+use crate::frame::{ACK, FIN, ICMP, ICMPV6, Parsed, Part, RST, SYN, TCP, long, word};
+use crate::generate::EVERY_KIND;
 use crate::hash::Ip;
 use crate::plane::{Plane, Verdict};
 use crate::sum::{Sum, updated};
@@ -79,14 +80,9 @@ impl Plane {
         if header != if packet.v6 { 40 } else { 20 } {
             return self.drop(Drop::NoBackend);
         }
-        let moment = self.world.now >> 23;
-        if self.answers.0 != moment {
-            self.answers = (moment, 0);
-        }
-        if self.answers.1 >= ANSWERS_PER_TICK {
+        if !self.may_answer() {
             return self.drop(Drop::ReplyLimit);
         }
-        self.answers.1 += 1;
         let quoted = &frame[packet.network..packet.transport + 8];
         let (protocol, kind) = if packet.v6 {
             (ICMPV6, [1, 4])
@@ -101,6 +97,41 @@ impl Plane {
         self.out.extend_from_slice(quoted);
         self.put_icmp_sum(packet, start);
         self.answered(Reply::Unreachable)
+    }
+
+    /// RFC 1191 and 4443 §3.2: what fits beside the tunnel's header.
+    pub(crate) fn too_big(&mut self, packet: &Parsed, frame: &[u8], mtu: usize) -> Verdict {
+        let may_fragment = !packet.v6 && frame[packet.network + 6] & 0x40 == 0;
+        if !EVERY_KIND || may_fragment || packet.is_icmp() || packet.part == Part::Later {
+            return self.drop(Drop::TooBig);
+        }
+        if !self.may_answer() {
+            return self.drop(Drop::ReplyLimit);
+        }
+        let quoted = &frame[packet.network..packet.end.min(packet.transport + 8)];
+        let (protocol, kind) = if packet.v6 {
+            (ICMPV6, [2, 0])
+        } else {
+            (ICMP, [3, 4])
+        };
+        self.back(packet, frame);
+        self.header_back(packet, protocol, 8 + quoted.len());
+        let start = self.out.len();
+        self.out.extend_from_slice(&kind);
+        self.out.extend_from_slice(&[0; 2]);
+        self.out.extend_from_slice(&(mtu as u32).to_be_bytes());
+        self.out.extend_from_slice(quoted);
+        self.put_icmp_sum(packet, start);
+        self.answered(Reply::TooBig)
+    }
+
+    fn may_answer(&mut self) -> bool {
+        let moment = self.world.now >> 23;
+        if self.answers.0 != moment {
+            self.answers = (moment, 0);
+        }
+        self.answers.1 += 1;
+        self.answers.1 <= ANSWERS_PER_TICK
     }
 
     /// RFC 792 and 4443 §4.2: the request's own data back.

@@ -91,6 +91,14 @@ rules! {
     WalkGoesOn,
     /// The walk comes to the first slot behind the last.
     WalkWraps,
+    /// ICMP errors follow their flow's record.
+    IcmpFollowsRecord,
+    /// ICMP errors record nothing.
+    IcmpRecordsNothing,
+    /// Ports of a service with fragments count as 0.
+    FragmentsHaveNoPorts,
+    /// A SYN's segment size is brought down to what the service says.
+    ClampsMss,
 }
 
 /// Which rules hold.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use fastrand::Rng;
 
-use super::schedule;
+use super::{EVERY_KIND, schedule};
 use crate::frame::{ICMP, ICMPV6, TCP, UDP, mapped};
 use crate::hash::Ip;
 use crate::world::{
@@ -205,10 +205,20 @@ fn ports(random: &mut Rng, limits: &Limits) -> Vec<Port> {
                 _ => 1500,
             },
             mac: [2, 0, 0, 0xaa, 0, index],
-            tags: [0; 2],
+            tags: tags(random),
             has_device: index != 4,
         })
         .collect()
+}
+
+/// VLAN tags of an interface: mostly none.
+fn tags(random: &mut Rng) -> [u32; 2] {
+    let tag = |random: &mut Rng, kind: u32| kind << 16 | u32::from(random.u16(..));
+    match random.u8(0..8) {
+        0 | 1 if EVERY_KIND => [tag(random, 0x8100), 0],
+        2 if EVERY_KIND => [tag(random, 0x88a8), tag(random, 0x8100)],
+        _ => [0; 2],
+    }
 }
 
 /// An IPv6 address of network `net`.
@@ -255,9 +265,33 @@ fn services(random: &mut Rng, mood: Mood, pools: &[Pool]) -> Map<ServiceKey, Ser
                     add(&mut services, random, key);
                 }
             }
+            if EVERY_KIND && random.bool() {
+                serve_fragments(random, &mut services, &vip(v6, number));
+            }
         }
     }
     services
+}
+
+/// Makes one of the VIP's UDP services serve fragments.
+fn serve_fragments(random: &mut Rng, services: &mut Map<ServiceKey, Service>, vip: &Ip) {
+    let keys = services
+        .keys()
+        .filter(|key| key.vip == *vip && key.protocol == UDP);
+    let mut keys: Vec<_> = keys.copied().collect();
+    keys.sort();
+    if let Some(key) = random.choice(keys)
+        && let Some(service) = services.get_mut(&key)
+    {
+        service.detours |= FRAGMENTS;
+        let service = *service;
+        let later = ServiceKey {
+            port: 0,
+            later: true,
+            ..key
+        };
+        services.insert(later, service);
+    }
 }
 
 fn service(random: &mut Rng, mood: Mood, counters: u32, pools: u16) -> Service {
@@ -274,6 +308,9 @@ fn service(random: &mut Rng, mood: Mood, counters: u32, pools: u16) -> Service {
             _ => 0,
         } & !FRAGMENTS,
         options: if random.bool() { QUIC } else { 0 },
-        mss: 0,
+        mss: match random.u8(0..4) {
+            0 if EVERY_KIND => random.u16(1..1500),
+            _ => 0,
+        },
     }
 }
