@@ -13,6 +13,7 @@ use lb_common::maps::{
     BACKENDS_MAX, EVENTS_BYTES, FLOWS_DEFAULT, FLOWS_NEW_DEFAULT, MMAPABLE, POOLS_MAX, PORTS_MAX,
     SERVICES_MAX, SLOTS_DEFAULT, TABLE_FLAGS,
 };
+use lb_common::packet::Packet;
 use lb_common::pool::Pool;
 use lb_common::port::Port;
 use lb_common::service::{
@@ -71,6 +72,13 @@ static FINGERPRINTS: PerCpuArray<u64, { MARKS as usize }> = PerCpuArray::new();
 static TOLD_EMPTY: PerCpuArray<u32, { POOLS_MAX as usize }> = PerCpuArray::new();
 #[btf_map]
 static CLOCK: Array<u64, 2, { MMAPABLE as usize }> = Array::new();
+/// A word to be written and read again.
+#[btf_map]
+static FORGOTTEN: PerCpuArray<u64, 1> = PerCpuArray::new();
+/// The packet at hand, once for each of `reading::For`: on the stack, which functions that are not
+/// inlined share with their callers, it would take too much.
+#[btf_map]
+static PACKETS: PerCpuArray<Packet, 2> = PerCpuArray::new();
 /// One word per CPU for `reply`'s rate limit: the tick in the upper half, its count in the lower.
 #[btf_map]
 static UNREACHABLES: PerCpuArray<u64, 1> = PerCpuArray::new();
@@ -197,4 +205,22 @@ pub fn reply_counter(reply: Reply) -> Option<*mut u64> {
 #[inline(always)]
 pub fn unreachables() -> Option<*mut u64> {
     UNREACHABLES.get_ptr_mut(0)
+}
+
+/// The same number, after a way through memory that the verifier does not follow.
+#[inline(always)]
+pub fn forgotten(number: u64) -> u64 {
+    let Some(word) = FORGOTTEN.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: an element of a per-CPU array, which only this CPU writes, and reads at once.
+    unsafe {
+        word.write_volatile(number);
+        word.read_volatile()
+    }
+}
+
+#[inline(always)]
+pub fn packet(index: u32) -> Option<*mut Packet> {
+    PACKETS.get_ptr_mut(index)
 }
