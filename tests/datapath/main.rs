@@ -6,6 +6,7 @@
 mod echo;
 mod fuzz;
 mod ipip;
+mod jumbo;
 mod l2;
 mod ladder;
 mod loading;
