@@ -7,6 +7,7 @@ mod echo;
 mod flow_duties;
 mod fuzz;
 mod ipip;
+mod jumbo;
 mod l2;
 mod ladder;
 mod loading;

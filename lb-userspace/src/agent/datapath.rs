@@ -71,7 +71,7 @@ pub enum DatapathError {
     #[error("the kernel does not let this process load BPF programs; run lb agent as root")]
     NotPermitted,
     /// The kernel refused the program or a map.
-    #[error("the kernel refused the eBPF program; lb wants Linux 5.15 or newer: {0}")]
+    #[error("the kernel refused the eBPF program; lb wants Linux 5.18 or newer: {0}")]
     Load(String),
     /// Pinning failed.
     #[error(transparent)]
