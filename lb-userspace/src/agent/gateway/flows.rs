@@ -46,7 +46,7 @@ pub(super) struct Duties {
 }
 
 enum Sweeper {
-    Idle(Option<SweepTools>),
+    Idle(Option<Box<SweepTools>>),
     Running(JoinHandle<Swept>, Arc<AtomicBool>),
 }
 
@@ -70,10 +70,10 @@ impl Duties {
             lookup: datapath.flow_maps()?,
             ring: datapath.event_ring()?,
             sizes: maps.sizes(),
-            sweeper: Sweeper::Idle(Some(SweepTools {
+            sweeper: Sweeper::Idle(Some(Box::new(SweepTools {
                 maps,
                 counters: datapath.counters()?,
-            })),
+            }))),
             next_sweep: Instant::now(),
             last: SweepCounts::default(),
             sweeps: 0,
