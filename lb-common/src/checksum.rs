@@ -13,6 +13,15 @@ pub const fn fold(sum: u32) -> u16 {
     sum as u16
 }
 
+/// As [`fold`], a sum of 32-bit words.
+#[inline(always)]
+#[must_use]
+pub const fn fold_wide(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    fold(sum as u32)
+}
+
 /// The sum, not yet folded, of an even number of bytes.
 #[inline(always)]
 #[must_use]
@@ -90,6 +99,13 @@ mod tests {
             data[2 * at] = new[0];
             data[2 * at + 1] = new[1];
             prop_assert_eq!(update(before, old, new), finish(sum(&data)));
+        }
+
+        #[test]
+        fn words_of_either_width_fold_to_one_sum(data: [u8; 20]) {
+            let words = data.as_chunks::<4>().0.iter();
+            let wide = words.map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+            prop_assert_eq!(fold_wide(wide), fold(sum(&data)));
         }
     }
 }

@@ -1,13 +1,21 @@
 //! From a frame to what the gateway needs to know of it.
 //!
-//! [`parse`] is generic over a [`Cursor`], so that the code which the kernel runs is the code
+//! Everything is generic over a [`Cursor`], so that the code which the kernel runs is the code
 //! that host tests run. It never writes. Whatever it does not understand, it does not claim:
 //! `None` means "not ours, or too odd to be ours", and such a frame is passed on untouched.
+//!
+//! There are two readers. [`plain`] knows the packets that come by the million: TCP or UDP behind
+//! an IP header of the usual length, no VLAN tag. Each field lies at an offset that the compiler
+//! knows. [`odd`] knows all of them, and is asked for what the first does not know.
 
-use core::mem::offset_of;
+mod error;
+mod extension;
+pub mod mss;
+pub mod odd;
+pub mod plain;
 
 use network_types::eth::EthHdr;
-use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
+use network_types::ip::Ipv6Hdr;
 
 use crate::address::Address;
 
@@ -19,8 +27,23 @@ pub trait Cursor {
     /// The `N` bytes at `offset` from the start of the frame; `None` if it ends before.
     fn bytes<const N: usize>(&self, offset: usize) -> Option<&[u8; N]>;
 
-    /// Length of the frame in bytes, Ethernet header included.
+    /// How many bytes of the frame [`Cursor::bytes`] can give, Ethernet header included.
     fn len(&self) -> usize;
+
+    /// Length of the whole frame in bytes. More than [`Cursor::len`] for a large frame that the
+    /// driver left in several pieces, of which the program sees the first.
+    #[inline(always)]
+    fn whole_len(&self) -> usize {
+        self.len()
+    }
+
+    /// `number`, as if it had come out of nowhere. The verifier follows every path on which it knows
+    /// something else of a number; where paths multiply, this makes them one again ("BPF program is
+    /// too large").
+    #[inline(always)]
+    fn forgotten(&self, number: usize) -> usize {
+        number
+    }
 
     /// Whether the frame has no bytes at all.
     fn is_empty(&self) -> bool {
@@ -50,18 +73,25 @@ pub const UDP: u8 = 17;
 pub const ICMP: u8 = crate::service::ICMP;
 /// IP protocol number of ICMPv6.
 pub const ICMPV6: u8 = crate::service::ICMPV6;
-/// Next-header number of the IPv6 fragment header (RFC 8200 §4.5).
-const IPV6_FRAGMENT: u8 = 44;
 
-/// Offset of the IP header: right behind the Ethernet header.
+/// Offset of the IP header in a frame without VLAN tags: right behind the Ethernet header.
 pub const NETWORK_OFFSET: usize = EthHdr::LEN;
+/// The same behind the most VLAN tags that are read.
+pub const NETWORK_OFFSET_MAX: usize = NETWORK_OFFSET + 2 * TAG_LEN;
+/// Length of a VLAN tag.
+pub const TAG_LEN: usize = 4;
+/// Behind the most VLAN tags and extension headers that are read; IPv4 options are fewer bytes.
+pub const TRANSPORT_OFFSET_MAX: usize = NETWORK_OFFSET_MAX
+    + Ipv6Hdr::LEN
+    + extension::EXTENSION_HEADERS_MAX * extension::EXTENSION_HEADER_LEN_MAX;
 
 /// "More fragments" and the fragment offset of an IPv4 header (RFC 791 §3.1).
 const IPV4_FRAGMENT_MASK: u16 = 0x3fff;
 const IPV4_FRAGMENT_OFFSET_MASK: u16 = 0x1fff;
-/// The fragment offset of an IPv6 fragment header (RFC 8200 §4.5).
-const IPV6_FRAGMENT_OFFSET_MASK: u16 = 0xfff8;
-const IPV6_FRAGMENT_HEADER_LEN: usize = 8;
+
+const TCP_HEADER_LEN: usize = 20;
+const TCP_FLAGS: usize = 13;
+const UDP_HEADER_LEN: usize = 8;
 
 const TCP_FLAG_FIN: u8 = 0x01;
 const TCP_FLAG_SYN: u8 = 0x02;
@@ -86,6 +116,10 @@ pub enum Transport {
     Udp,
     /// An ICMP or ICMPv6 echo request.
     EchoRequest,
+    /// An ICMP or ICMPv6 error about a packet that the VIP sent by TCP or UDP. Addresses, ports and
+    /// protocol of the [`Packet`] are those of the flow, as its client's packets have them: the
+    /// quoted ones turned round.
+    Error,
     /// A fragment that is not the first: it has no ports.
     LaterFragment,
 }
@@ -136,17 +170,19 @@ impl TcpFlags {
 pub struct Packet {
     /// IPv4 or IPv6.
     pub family: Family,
-    /// IP source.
+    /// IP source; of an error the destination of the packet that it quotes.
     pub source: Address,
     /// IP destination: the VIP, if the packet is ours.
     pub destination: Address,
-    /// IP protocol number; of an IPv6 fragment the one behind the fragment header.
+    /// IP protocol number; in IPv6 the one behind all extension headers, of an error the one of the
+    /// packet that it quotes.
     pub protocol: u8,
     /// Type of service of IPv4, traffic class of IPv6.
     pub traffic_class: u8,
     /// What it carries.
     pub transport: Transport,
-    /// Whether it is one fragment of a larger packet, first or later.
+    /// Whether it is one fragment of a larger packet, first or later. An IPv6 packet whose fragment
+    /// header says that it is the only one is none (RFC 6946).
     pub is_fragment: bool,
     /// Source and destination port as on the wire; zeros where there are none.
     pub ports: [u8; 4],
@@ -170,6 +206,21 @@ impl Packet {
         [self.ports[2], self.ports[3]]
     }
 
+    /// [`Packet::network_offset`], with its bound said again: the program's verifier does not know
+    /// what it was in a packet that lay in a map.
+    #[inline(always)]
+    #[must_use]
+    pub const fn network_at(&self) -> usize {
+        bounded(self.network_offset, NETWORK_OFFSET_MAX)
+    }
+
+    /// [`Packet::transport_offset`], likewise.
+    #[inline(always)]
+    #[must_use]
+    pub const fn transport_at(&self) -> usize {
+        bounded(self.transport_offset, TRANSPORT_OFFSET_MAX)
+    }
+
     /// Whether it asks for a new TCP connection.
     #[inline(always)]
     #[must_use]
@@ -185,156 +236,106 @@ impl Packet {
     }
 }
 
+/// The least that every IPv4 link carries (RFC 791 §3.2), and every IPv6 link (RFC 8200 §5).
+const IPV4_MTU_MIN: u32 = 68;
+const IPV6_MTU_MIN: u32 = 1280;
+
+impl Packet {
+    /// Whether an ICMP error may be sent about it: not about an error, not about a fragment but the
+    /// first, not to a source that is no single host (RFC 1122 §3.2.2, RFC 4443 §2.4 (e)).
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_answerable(&self) -> bool {
+        let is_one_host = match self.family {
+            Family::V4 => !matches!(self.source.v4_octets()[0], 0 | 127 | 224..),
+            Family::V6 => {
+                let [a, b, c, d] = self.source.words;
+                let is_loopback_or_none = a == 0 && b == 0 && c == 0 && u32::from_be(d) <= 1;
+                a.to_ne_bytes()[0] != 0xff && !is_loopback_or_none
+            }
+        };
+        is_one_host && !matches!(self.transport, Transport::Error | Transport::LaterFragment)
+    }
+
+    /// What to tell its sender of a packet that is longer than the `room` bytes there are for it;
+    /// `None` if nothing that could be told would help.
+    ///
+    /// No IPv6 sender goes below 1,280 bytes (RFC 8200 §5), so that is the least that it is told,
+    /// and only about packets that are longer.
+    #[inline(always)]
+    #[must_use]
+    pub const fn mtu_told(&self, room: u32) -> Option<u32> {
+        if !self.is_answerable() {
+            return None;
+        }
+        match self.family {
+            Family::V4 if room < IPV4_MTU_MIN => None,
+            Family::V4 => Some(room),
+            Family::V6 if self.length <= IPV6_MTU_MIN => None,
+            Family::V6 if room < IPV6_MTU_MIN => Some(IPV6_MTU_MIN),
+            Family::V6 => Some(room),
+        }
+    }
+}
+
+/// What the Ethernet header says that a frame carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Carried {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+    /// A VLAN tag, and behind it something else.
+    Tagged,
+    /// Nothing that is ever ours, or there is no whole Ethernet header.
+    Other,
+}
+
 /// Reads a frame. `None`: not IP, not for a transport that we serve, cut short, or inconsistent.
 #[inline(always)]
 pub fn parse<C: Cursor + ?Sized>(frame: &C) -> Option<Packet> {
-    match family(frame)? {
-        Family::V4 => parse_ipv4(frame),
-        Family::V6 => parse_ipv6(frame),
-    }
-}
-
-/// What the Ethernet header says that the frame carries; `None` if it is not IP.
-#[inline(always)]
-pub fn family<C: Cursor + ?Sized>(frame: &C) -> Option<Family> {
-    let ethernet: &[u8; EthHdr::LEN] = frame.bytes(0)?;
-    const ETHERTYPE: usize = offset_of!(EthHdr, ether_type);
-    match [ethernet[ETHERTYPE], ethernet[ETHERTYPE + 1]] {
-        ETHERTYPE_IPV4 => Some(Family::V4),
-        ETHERTYPE_IPV6 => Some(Family::V6),
-        _ => None,
-    }
-}
-
-/// As [`parse`], of a frame known to carry IPv4.
-#[inline(always)]
-pub fn parse_ipv4<C: Cursor + ?Sized>(frame: &C) -> Option<Packet> {
-    let header: &[u8; Ipv4Hdr::LEN] = frame.bytes(NETWORK_OFFSET)?;
-    let version_and_length = header[offset_of!(Ipv4Hdr, vihl)];
-    let header_len = usize::from(version_and_length & 0x0f) * 4;
-    let length = u32::from(be16(header, offset_of!(Ipv4Hdr, tot_len)));
-    if version_and_length >> 4 != 4
-        || header_len < Ipv4Hdr::LEN
-        || (length as usize) < header_len
-        || NETWORK_OFFSET + length as usize > frame.len()
-    {
-        return None;
-    }
-    let fragment = be16(header, offset_of!(Ipv4Hdr, frags)) & IPV4_FRAGMENT_MASK;
-    let packet = Packet {
-        family: Family::V4,
-        source: Address::v4(*header[offset_of!(Ipv4Hdr, src_addr)..].first_chunk()?),
-        destination: Address::v4(*header[offset_of!(Ipv4Hdr, dst_addr)..].first_chunk()?),
-        protocol: header[offset_of!(Ipv4Hdr, proto)],
-        traffic_class: header[offset_of!(Ipv4Hdr, tos)],
-        transport: Transport::LaterFragment,
-        is_fragment: fragment != 0,
-        ports: [0; 4],
-        sequence: 0,
-        network_offset: NETWORK_OFFSET,
-        transport_offset: NETWORK_OFFSET + header_len,
-        length,
+    let packet = match carried(frame) {
+        Carried::Ipv4 => plain::ipv4(frame),
+        Carried::Ipv6 => plain::ipv6(frame),
+        Carried::Tagged => None,
+        Carried::Other => return None,
     };
-    if fragment & IPV4_FRAGMENT_OFFSET_MASK != 0 {
-        return Some(packet);
-    }
-    parse_transport(frame, packet)
+    packet.or_else(|| odd::parse(frame))
 }
 
-/// As [`parse`], of a frame known to carry IPv6.
+/// What a frame carries, by its Ethernet header.
 #[inline(always)]
-pub fn parse_ipv6<C: Cursor + ?Sized>(frame: &C) -> Option<Packet> {
-    let header: &[u8; Ipv6Hdr::LEN] = frame.bytes(NETWORK_OFFSET)?;
-    let payload_length = u32::from(be16(header, offset_of!(Ipv6Hdr, payload_len)));
-    let length = payload_length + Ipv6Hdr::LEN as u32;
-    if header[0] >> 4 != 6 || NETWORK_OFFSET + length as usize > frame.len() {
-        return None;
+pub fn carried<C: Cursor + ?Sized>(frame: &C) -> Carried {
+    match frame.bytes::<{ EthHdr::LEN }>(0) {
+        Some(ethernet) => carried_by([ethernet[12], ethernet[13]]),
+        None => Carried::Other,
     }
-    let packet = Packet {
-        family: Family::V6,
-        source: Address::v6(*header[offset_of!(Ipv6Hdr, src_addr)..].first_chunk()?),
-        destination: Address::v6(*header[offset_of!(Ipv6Hdr, dst_addr)..].first_chunk()?),
-        protocol: header[offset_of!(Ipv6Hdr, next_hdr)],
-        traffic_class: header[0] << 4 | header[1] >> 4,
-        transport: Transport::LaterFragment,
-        is_fragment: false,
-        ports: [0; 4],
-        sequence: 0,
-        network_offset: NETWORK_OFFSET,
-        transport_offset: NETWORK_OFFSET + Ipv6Hdr::LEN,
-        length,
-    };
-    // An IPv4-mapped address has no business in a packet (RFC 5156 §2.2), and here it would be
-    // taken for the IPv4 address.
-    if packet.destination.is_v4() {
-        return None;
-    }
-    if packet.protocol == IPV6_FRAGMENT {
-        return parse_ipv6_fragment(frame, packet);
-    }
-    parse_transport(frame, packet)
-}
-
-/// Behind a fragment header: the first fragment has a transport header, the later ones do not.
-#[inline(always)]
-fn parse_ipv6_fragment<C: Cursor + ?Sized>(frame: &C, packet: Packet) -> Option<Packet> {
-    let offset = NETWORK_OFFSET + Ipv6Hdr::LEN;
-    let header: &[u8; IPV6_FRAGMENT_HEADER_LEN] = frame.bytes(offset)?;
-    let packet = Packet {
-        protocol: header[0],
-        is_fragment: true,
-        transport_offset: offset + IPV6_FRAGMENT_HEADER_LEN,
-        ..packet
-    };
-    if be16(header, 2) & IPV6_FRAGMENT_OFFSET_MASK != 0 {
-        return Some(packet);
-    }
-    parse_transport(frame, packet)
 }
 
 #[inline(always)]
-fn parse_transport<C: Cursor + ?Sized>(frame: &C, mut packet: Packet) -> Option<Packet> {
-    const TCP_HEADER_LEN: usize = 20;
-    const TCP_FLAGS: usize = 13;
-    const UDP_HEADER_LEN: usize = 8;
-    const ICMP_HEADER_LEN: usize = 8;
-    const ECHO_REQUEST: [u8; 2] = [8, 0];
-    const ECHO_REQUEST_V6: [u8; 2] = [128, 0];
-
-    let offset = packet.transport_offset;
-    let room = NETWORK_OFFSET + packet.length as usize;
-    match packet.protocol {
-        TCP if offset + TCP_HEADER_LEN <= room => {
-            let header: &[u8; TCP_HEADER_LEN] = frame.bytes(offset)?;
-            packet.ports = *header.first_chunk()?;
-            packet.sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-            packet.transport = Transport::Tcp(TcpFlags(header[TCP_FLAGS]));
-        }
-        UDP if offset + UDP_HEADER_LEN <= room => {
-            let header: &[u8; UDP_HEADER_LEN] = frame.bytes(offset)?;
-            packet.ports = *header.first_chunk()?;
-            packet.transport = Transport::Udp;
-        }
-        ICMP | ICMPV6 if offset + ICMP_HEADER_LEN <= room => {
-            let header: &[u8; ICMP_HEADER_LEN] = frame.bytes(offset)?;
-            let request = match packet.family {
-                Family::V4 if packet.protocol == ICMP => ECHO_REQUEST,
-                Family::V6 if packet.protocol == ICMPV6 => ECHO_REQUEST_V6,
-                _ => return None,
-            };
-            if [header[0], header[1]] != request {
-                return None;
-            }
-            packet.transport = Transport::EchoRequest;
-        }
-        _ => return None,
+const fn carried_by(ethertype: [u8; 2]) -> Carried {
+    match ethertype {
+        ETHERTYPE_IPV4 => Carried::Ipv4,
+        ETHERTYPE_IPV6 => Carried::Ipv6,
+        // IEEE 802.1Q and 802.1ad.
+        [0x81, 0x00] | [0x88, 0xa8] => Carried::Tagged,
+        _ => Carried::Other,
     }
-    Some(packet)
+}
+
+#[inline(always)]
+const fn bounded(offset: usize, most: usize) -> usize {
+    if offset < most { offset } else { most }
 }
 
 #[inline(always)]
 fn be16<const N: usize>(bytes: &[u8; N], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+#[inline(always)]
+fn be32<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
 #[cfg(test)]

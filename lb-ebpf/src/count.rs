@@ -2,7 +2,7 @@
 
 use lb_common::backend::BackendId;
 use lb_common::counters::{FlowCount, Pass, Reply, Traffic};
-use lb_common::packet::{NETWORK_OFFSET, Packet};
+use lb_common::packet::Packet;
 use lb_common::service::Service;
 use lb_common::verdict::DropReason;
 
@@ -27,7 +27,7 @@ pub fn forwarded(service: &Service, id: BackendId, is_home: bool, packet: &Packe
 #[inline(always)]
 fn add(traffic: &mut Traffic, is_home: bool, packet: &Packet) {
     traffic.packets += 1;
-    traffic.bytes += u64::from(packet.length) + NETWORK_OFFSET as u64;
+    traffic.bytes += u64::from(packet.length) + packet.network_offset as u64;
     if packet.opens_flow() {
         traffic.new_flows += 1;
     }

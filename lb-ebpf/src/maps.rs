@@ -78,10 +78,13 @@ static CLOCK: Array<u64, 2, { MMAPABLE as usize }> = Array::new();
 /// What `flow` is asked about the packet at hand.
 #[btf_map]
 static QUERY: PerCpuArray<Query, 1> = PerCpuArray::new();
-/// The packet at hand, for functions that are not inlined: it would fill too much of the stack,
-/// which they share with their callers.
+/// A word to be written and read again.
 #[btf_map]
-static PACKET: PerCpuArray<Packet, 1> = PerCpuArray::new();
+static FORGOTTEN: PerCpuArray<u64, 1> = PerCpuArray::new();
+/// The packet at hand, once for each of `reading::For`: on the stack, which functions that are not
+/// inlined share with their callers, it would take too much.
+#[btf_map]
+static PACKETS: PerCpuArray<Packet, 2> = PerCpuArray::new();
 /// One word per CPU for `reply`'s rate limit: the tick in the upper half, its count in the lower.
 #[btf_map]
 static UNREACHABLES: PerCpuArray<u64, 1> = PerCpuArray::new();
@@ -352,18 +355,20 @@ pub fn unreachables() -> Option<*mut u64> {
     UNREACHABLES.get_ptr_mut(0)
 }
 
-/// Leaves the packet at hand to functions that are not inlined.
+/// The same number, after a way through memory that the verifier does not follow.
 #[inline(always)]
-pub fn keep_packet(packet: &Packet) -> Result<(), DropReason> {
-    let kept = PACKET.get_ptr_mut(0).ok_or(DropReason::Internal)?;
-    // SAFETY: an element of a per-CPU array, which only this CPU writes; nobody else refers to it
-    // before the function runs for which it is kept.
-    unsafe { kept.write(*packet) };
-    Ok(())
+pub fn forgotten(number: u64) -> u64 {
+    let Some(word) = FORGOTTEN.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: an element of a per-CPU array, which only this CPU writes, and reads at once.
+    unsafe {
+        word.write_volatile(number);
+        word.read_volatile()
+    }
 }
 
-/// The packet at hand, as [`keep_packet`] left it.
 #[inline(always)]
-pub fn kept_packet() -> Result<&'static Packet, DropReason> {
-    PACKET.get(0).ok_or(DropReason::Internal)
+pub fn packet(index: u32) -> Option<*mut Packet> {
+    PACKETS.get_ptr_mut(index)
 }

@@ -1,7 +1,7 @@
 //! Which service a packet is for.
 
 use lb_common::packet::{Packet, Transport};
-use lb_common::service::{Service, ServiceKey, vip_filter, vip_filter_index};
+use lb_common::service::{LATER_FRAGMENTS, Service, ServiceKey, vip_filter, vip_filter_index};
 
 use crate::maps;
 
@@ -24,7 +24,7 @@ pub fn find(packet: &Packet) -> Found {
         return Found::Nothing;
     }
     match packet.transport {
-        Transport::Tcp(_) | Transport::Udp => {
+        Transport::Tcp(_) | Transport::Udp | Transport::Error => {
             let mut key = key(packet, packet.destination_port(), packet.protocol);
             if let Some(service) = maps::service(key) {
                 return Found::Service(service);
@@ -40,9 +40,20 @@ pub fn find(packet: &Packet) -> Found {
         Transport::EchoRequest => vip(packet),
         // Without a port it may be of any service with this protocol.
         Transport::LaterFragment if filter & vip_filter::of_protocol(packet.protocol) != 0 => {
-            vip(packet)
+            later_fragment(packet)
         }
         Transport::LaterFragment => Found::Nothing,
+    }
+}
+
+/// The service that takes the VIP's fragments, if one does.
+#[inline(always)]
+fn later_fragment(packet: &Packet) -> Found {
+    let mut key = key(packet, [0; 2], packet.protocol);
+    key.pad = LATER_FRAGMENTS;
+    match maps::service(key) {
+        Some(service) => Found::Service(service),
+        None => vip(packet),
     }
 }
 

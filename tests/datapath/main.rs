@@ -4,10 +4,12 @@
 //! shares no code with the program.
 
 mod echo;
+mod flow_duties;
 mod fuzz;
 mod ipip;
 mod l2;
 mod ladder;
+mod loading;
 mod not_ours;
 mod on_empty;
 mod outcomes;
@@ -15,3 +17,4 @@ mod ports;
 mod reopen;
 mod services;
 mod setup;
+mod tables;

@@ -37,9 +37,14 @@ fn frames_for_others_pass() -> Result<()> {
             "nothing behind the type of IPv6",
             packet::not_ip(0x86dd).payload(&[]),
         ),
-        ("tcp4 in a VLAN", tcp4(WEB_V4).vlan(7)),
-        ("tcp6 in a VLAN", packet::tcp(CLIENT_V6, WEB_V6).vlan(7)),
-        ("tcp4 in two VLANs", tcp4(WEB_V4).service_vlan(7).vlan(8)),
+        (
+            "tcp4 in three VLANs",
+            tcp4(WEB_V4).service_vlan(7).vlan(8).vlan(9),
+        ),
+        (
+            "tcp6 in three VLANs",
+            packet::tcp(CLIENT_V6, WEB_V6).vlan(7).vlan(8).vlan(9),
+        ),
         ("another address", tcp4("198.51.100.11:80")),
         (
             "another address, v6",
@@ -112,20 +117,20 @@ fn frames_for_others_pass() -> Result<()> {
                 .payload(&[0; 24]),
         ),
         (
-            "hop-by-hop options",
-            packet::tcp(CLIENT_V6, WEB_V6).extension(HOP_BY_HOP, &[]),
+            "hop-by-hop options behind others",
+            packet::tcp(CLIENT_V6, WEB_V6)
+                .extension(DESTINATION_OPTIONS, &[])
+                .extension(HOP_BY_HOP, &[]),
         ),
         (
-            "a routing header",
-            packet::tcp(CLIENT_V6, WEB_V6).extension(ROUTING, &[]),
+            "a routing header with a segment left",
+            packet::tcp(CLIENT_V6, WEB_V6).extension(ROUTING, &[0, 1]),
         ),
         (
-            "destination options",
-            packet::tcp(CLIENT_V6, WEB_V6).extension(DESTINATION_OPTIONS, &[]),
-        ),
-        (
-            "an authentication header",
-            packet::tcp(CLIENT_V6, WEB_V6).extension(AH, &[]),
+            "seven extension headers",
+            (0..7).fold(packet::tcp(CLIENT_V6, WEB_V6), |packet, _| {
+                packet.extension(AH, &[0; 10])
+            }),
         ),
         (
             "ESP",

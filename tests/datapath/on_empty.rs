@@ -6,7 +6,7 @@ use anyhow::Result;
 use lb_common::pool::OnEmpty;
 use lb_tests::datapath::Verdict;
 use lb_tests::mac::Mac;
-use lb_tests::packet::{self, ACK, Builder, FIN, PSH, RST, SYN};
+use lb_tests::packet::{self, ACK, Builder, FIN, HOP_BY_HOP, PSH, RST, SYN};
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -124,14 +124,15 @@ fn a_reset_is_never_answered() -> Result<()> {
 
 #[test]
 fn a_datagram_is_answered_with_port_unreachable() -> Result<()> {
-    for length in [0, 1, 8, 500] {
+    // As much is quoted as fits in 512 bytes, in words of four.
+    for (length, quoted) in [(0, 0), (1, 0), (8, 8), (500, 484)] {
         // A gateway of its own each time: the limit of the answers is not the subject here.
         let mut gateway = empty(OnEmpty::Reset)?;
         let lost = packet::udp(CLIENT_V4, DNS_V4)
             .payload(&vec![3; length])
             .build();
         let answer = packet::icmp("198.51.100.10", "203.0.113.7", 3, 3, [0; 4])
-            .payload(&lost.network()[..28])
+            .payload(&lost.network()[..28 + quoted])
             .dont_fragment();
         assert_transmitted("v4", &gateway.run(&lost)?, &back(answer).build());
 
@@ -139,7 +140,7 @@ fn a_datagram_is_answered_with_port_unreachable() -> Result<()> {
             .payload(&vec![3; length])
             .build();
         let answer = packet::icmp("2001:db8:100::a", "2001:db8:7::7", 1, 4, [0; 4])
-            .payload(&lost.network()[..48]);
+            .payload(&lost.network()[..48 + quoted.min(464)]);
         assert_transmitted("v6", &gateway.run(&lost)?, &back(answer).build());
         assert_eq!(gateway.counters.replies()?["unreachable"], 2);
     }
@@ -147,11 +148,19 @@ fn a_datagram_is_answered_with_port_unreachable() -> Result<()> {
 }
 
 #[test]
-fn a_datagram_with_ip_options_gets_no_answer() -> Result<()> {
+fn options_and_extension_headers_are_quoted_and_do_not_come_back() -> Result<()> {
     let mut gateway = empty(OnEmpty::Reset)?;
     let lost = packet::udp(CLIENT_V4, DNS_V4).ip_options(&[1; 4]).build();
-    assert_eq!(gateway.run(&lost)?.verdict, Verdict::Drop);
-    assert_eq!(gateway.counters.drops()?["no_backend"], 1);
+    let answer = packet::icmp("198.51.100.10", "203.0.113.7", 3, 3, [0; 4])
+        .payload(lost.network())
+        .dont_fragment();
+    assert_transmitted("v4", &gateway.run(&lost)?, &back(answer).build());
+    let lost = packet::udp(CLIENT_V6, DNS_V6)
+        .extension(HOP_BY_HOP, &[])
+        .build();
+    let answer =
+        packet::icmp("2001:db8:100::a", "2001:db8:7::7", 1, 4, [0; 4]).payload(lost.network());
+    assert_transmitted("v6", &gateway.run(&lost)?, &back(answer).build());
     Ok(())
 }
 

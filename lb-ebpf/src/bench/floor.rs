@@ -30,7 +30,7 @@ static FLOOR_BACKENDS: Array<Backend, 8192> = Array::new();
 #[btf_map]
 static FLOOR_PORTS: Array<Port, 64> = Array::new();
 
-#[xdp]
+#[xdp(frags)]
 pub fn lb_bench_floor(ctx: XdpContext) -> u32 {
     balance(&mut Frame::new(&ctx)).unwrap_or(xdp_action::XDP_PASS)
 }

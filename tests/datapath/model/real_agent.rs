@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lb_common::backend::{Backend, BackendId, BackendState};
 use lb_common::flow::{FlowEntry, FlowKey};
-use lb_common::ladder::Slot;
+use lb_common::ladder::{Previous, Slot};
 use lb_common::pool::PoolId;
 use lb_common::service::{Service, ServiceKey};
 use lb_model::duties::{Duties, Event};
@@ -154,7 +154,7 @@ impl RealAgent {
             if !place.ladders.is_empty() {
                 let table = Table {
                     slots: slots(&place.ladders).into(),
-                    previous: place.previous.clone().into(),
+                    previous: place.previous.iter().copied().map(Previous).collect(),
                 };
                 flows.adopt_pool(PoolId(pool as u32), self.rules(pool), table, world.now);
             }
