@@ -202,6 +202,8 @@ mod tests {
             transport: Transport::Tcp(TcpFlags(0)),
             is_fragment: false,
             ports: [high, low, 0, 80],
+            sequence: 0,
+            network_offset: 14,
             transport_offset: 34,
             length: 40,
         }

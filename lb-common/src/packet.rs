@@ -102,6 +102,13 @@ impl TcpFlags {
         self.0 & (TCP_FLAG_SYN | TCP_FLAG_ACK) == TCP_FLAG_SYN
     }
 
+    /// Whether it says that its sender is done: FIN or RST.
+    #[inline(always)]
+    #[must_use]
+    pub const fn closes(self) -> bool {
+        self.0 & (TCP_FLAG_FIN | TCP_FLAG_RST) != 0
+    }
+
     /// Whether it is a reset.
     #[inline(always)]
     #[must_use]
@@ -143,6 +150,11 @@ pub struct Packet {
     pub is_fragment: bool,
     /// Source and destination port as on the wire; zeros where there are none.
     pub ports: [u8; 4],
+    /// Sequence number of a TCP segment; 0 where there is none.
+    pub sequence: u32,
+    /// Offset of the IP header from the start of the frame: [`NETWORK_OFFSET`], and what VLAN tags
+    /// add to it.
+    pub network_offset: usize,
     /// Offset of the transport header from the start of the frame.
     pub transport_offset: usize,
     /// Length of the IP packet in bytes, header included, by its own account. The frame may be
@@ -163,6 +175,13 @@ impl Packet {
     #[must_use]
     pub const fn opens_flow(&self) -> bool {
         matches!(self.transport, Transport::Tcp(flags) if flags.opens())
+    }
+
+    /// Whether it is TCP and has FIN or RST.
+    #[inline(always)]
+    #[must_use]
+    pub const fn closes(&self) -> bool {
+        matches!(self.transport, Transport::Tcp(flags) if flags.closes())
     }
 }
 
@@ -211,6 +230,8 @@ pub fn parse_ipv4<C: Cursor + ?Sized>(frame: &C) -> Option<Packet> {
         transport: Transport::LaterFragment,
         is_fragment: fragment != 0,
         ports: [0; 4],
+        sequence: 0,
+        network_offset: NETWORK_OFFSET,
         transport_offset: NETWORK_OFFSET + header_len,
         length,
     };
@@ -238,6 +259,8 @@ pub fn parse_ipv6<C: Cursor + ?Sized>(frame: &C) -> Option<Packet> {
         transport: Transport::LaterFragment,
         is_fragment: false,
         ports: [0; 4],
+        sequence: 0,
+        network_offset: NETWORK_OFFSET,
         transport_offset: NETWORK_OFFSET + Ipv6Hdr::LEN,
         length,
     };
@@ -284,6 +307,7 @@ fn parse_transport<C: Cursor + ?Sized>(frame: &C, mut packet: Packet) -> Option<
         TCP if offset + TCP_HEADER_LEN <= room => {
             let header: &[u8; TCP_HEADER_LEN] = frame.bytes(offset)?;
             packet.ports = *header.first_chunk()?;
+            packet.sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
             packet.transport = Transport::Tcp(TcpFlags(header[TCP_FLAGS]));
         }
         UDP if offset + UDP_HEADER_LEN <= room => {

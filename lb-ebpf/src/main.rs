@@ -14,9 +14,15 @@
 #[cfg(target_arch = "bpf")]
 mod balance;
 #[cfg(target_arch = "bpf")]
+mod clock;
+#[cfg(target_arch = "bpf")]
 mod count;
 #[cfg(target_arch = "bpf")]
 mod cursor;
+#[cfg(target_arch = "bpf")]
+mod event;
+#[cfg(target_arch = "bpf")]
+mod flow;
 #[cfg(target_arch = "bpf")]
 mod forward;
 #[cfg(target_arch = "bpf")]
@@ -25,12 +31,15 @@ mod maps;
 mod reply;
 #[cfg(target_arch = "bpf")]
 mod service;
+#[cfg(target_arch = "bpf")]
+mod suspicion;
 
 #[cfg(target_arch = "bpf")]
 mod entry {
     use aya_ebpf::bindings::xdp_action;
     use aya_ebpf::macros::xdp;
     use aya_ebpf::programs::XdpContext;
+    use lb_common::counters::Pass;
     use lb_common::flow;
     use lb_common::packet::{self, Family, Packet, Transport};
     use lb_common::verdict::{DropReason, Verdict};
@@ -44,7 +53,10 @@ mod entry {
     #[xdp]
     pub fn lb_gateway(ctx: XdpContext) -> u32 {
         match gateway(&mut Frame::new(&ctx)) {
-            Ok(Verdict::Pass) => xdp_action::XDP_PASS,
+            Ok(Verdict::Pass(why)) => {
+                count::pass(why);
+                xdp_action::XDP_PASS
+            }
             Ok(Verdict::Transmit) => {
                 aya_log_ebpf::debug!(&ctx, "sent out of the interface that it came in by");
                 xdp_action::XDP_TX
@@ -74,34 +86,45 @@ mod entry {
                 let packet = packet::parse_ipv6(&*frame);
                 serve(frame, packet)
             }
-            None => Ok(Verdict::Pass),
+            None => Ok(Verdict::Pass(Pass::NotOurs)),
         }
     }
 
     #[inline(always)]
     fn serve(frame: &mut Frame<'_>, packet: Option<Packet>) -> Result<Verdict, DropReason> {
         let Some(packet) = packet else {
-            return Ok(Verdict::Pass);
+            return Ok(Verdict::Pass(Pass::NotOurs));
         };
         let service = match service::find(&packet) {
             Found::Service(service) => service,
             Found::Vip => return vip(frame, &packet),
-            Found::Nothing => return Ok(Verdict::Pass),
+            Found::Nothing => return Ok(Verdict::Pass(Pass::NotOurs)),
         };
         if packet.is_fragment {
             return Err(DropReason::Fragment);
         }
         let flow = flow::hash(&packet);
-        match balance::choose(service, flow)? {
-            Choice::Backend { id, rung, backend } => {
+        match balance::choose(frame, &packet, service, flow)? {
+            Choice::Backend {
+                id,
+                is_home,
+                backend,
+            } => {
                 let verdict = forward::to(frame, &packet, flow, backend)?;
                 if let Verdict::Redirect(port) = verdict {
                     maps::redirect(port)?;
                 }
-                count::forwarded(service, id, rung, &packet);
+                count::forwarded(service, id, is_home, &packet);
                 Ok(verdict)
             }
-            Choice::Empty => reply::on_empty(frame, &packet, service),
+            Choice::Lost => {
+                maps::keep_packet(&packet)?;
+                reply::backend_lost(frame)
+            }
+            Choice::Empty => {
+                maps::keep_packet(&packet)?;
+                reply::on_empty(frame, service)
+            }
         }
     }
 
@@ -109,7 +132,10 @@ mod entry {
     #[inline(always)]
     fn vip(frame: &mut Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason> {
         match packet.transport {
-            Transport::EchoRequest if !packet.is_fragment => reply::echo(frame, packet),
+            Transport::EchoRequest if !packet.is_fragment => {
+                maps::keep_packet(packet)?;
+                reply::echo(frame)
+            }
             _ => Err(DropReason::Fragment),
         }
     }

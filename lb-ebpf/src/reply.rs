@@ -3,17 +3,16 @@
 //!
 //! An answer goes back the way it came: Ethernet addresses swapped, out of the same interface.
 
-use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use lb_common::address::Address;
 use lb_common::checksum;
-use lb_common::counters::Reply;
+use lb_common::counters::{Pass, Reply};
 use lb_common::packet::{Cursor, Family, ICMPV6, NETWORK_OFFSET, Packet, TCP, Transport};
 use lb_common::pool::OnEmpty;
 use lb_common::service::Service;
 use lb_common::verdict::{DropReason, Verdict};
 
 use crate::cursor::Frame;
-use crate::{count, maps};
+use crate::{clock, count, maps};
 
 const IPV4_LEN: usize = 20;
 const IPV6_LEN: usize = 40;
@@ -32,30 +31,39 @@ const TICK_SHIFT: u32 = 23;
 
 /// What the service's pool wants done where no backend is left.
 #[inline(always)]
-pub fn on_empty(
-    frame: &mut Frame<'_>,
-    packet: &Packet,
-    service: &Service,
-) -> Result<Verdict, DropReason> {
+pub fn on_empty(frame: &mut Frame<'_>, service: &Service) -> Result<Verdict, DropReason> {
+    let packet = maps::kept_packet()?;
     const DROP: u8 = OnEmpty::Drop as u8;
     const PASS: u8 = OnEmpty::Pass as u8;
     match maps::pool(service.pool)
         .ok_or(DropReason::Internal)?
         .on_empty
     {
-        PASS => Ok(Verdict::Pass),
+        PASS => Ok(Verdict::Pass(Pass::Empty)),
         DROP => Err(DropReason::NoBackend),
         _ => match packet.transport {
             Transport::Tcp(flags) if flags.resets() => Err(DropReason::NoBackend),
-            Transport::Tcp(_) => reset(frame, packet),
+            Transport::Tcp(_) => reset(frame, packet, Reply::Reset),
             _ => unreachable(frame, packet),
         },
     }
 }
 
-/// Answers an echo request in place: addresses swapped, type changed, checksums updated.
+/// A packet of a flow whose backend is gone: reset, so that the client begins anew at once. What is never
+/// answered with a reset, a reset above all, is dropped.
 #[inline(always)]
-pub fn echo(frame: &mut Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason> {
+pub fn backend_lost(frame: &mut Frame<'_>) -> Result<Verdict, DropReason> {
+    let packet = maps::kept_packet()?;
+    match packet.transport {
+        Transport::Tcp(flags) if !flags.resets() => reset(frame, packet, Reply::LossReset),
+        _ => Err(DropReason::BackendLost),
+    }
+}
+
+/// Answers an echo request in place: addresses swapped, type changed, checksums updated.
+#[inline(never)]
+pub fn echo(frame: &mut Frame<'_>) -> Result<Verdict, DropReason> {
+    let packet = maps::kept_packet()?;
     swap_ethernet(frame)?;
     let reply_type = match packet.family {
         Family::V4 => frame.write::<IPV4_LEN>(NETWORK_OFFSET, |header| {
@@ -90,8 +98,8 @@ pub fn echo(frame: &mut Frame<'_>, packet: &Packet) -> Result<Verdict, DropReaso
 }
 
 /// Answers a segment with a reset: RFC 9293 §3.10.7.1, "if the state is CLOSED".
-#[inline(always)]
-fn reset(frame: &mut Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason> {
+#[inline(never)]
+fn reset(frame: &mut Frame<'_>, packet: &Packet, kind: Reply) -> Result<Verdict, DropReason> {
     let Transport::Tcp(flags) = packet.transport else {
         return Err(DropReason::Internal);
     };
@@ -143,7 +151,7 @@ fn reset(frame: &mut Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason> 
         }
     }
     .ok_or(DropReason::Internal)?;
-    count::reply(Reply::Reset);
+    count::reply(kind);
     Ok(Verdict::Transmit)
 }
 
@@ -161,7 +169,7 @@ fn unreachable(frame: &mut Frame<'_>, packet: &Packet) -> Result<Verdict, DropRe
     Ok(Verdict::Transmit)
 }
 
-#[inline(always)]
+#[inline(never)]
 fn unreachable_v4(frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
     const QUOTE: usize = IPV4_LEN + QUOTED_LEN;
     const ADDED: usize = IPV4_LEN + ICMP_LEN;
@@ -178,7 +186,7 @@ fn unreachable_v4(frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReas
     write_icmp(frame, NETWORK_OFFSET + IPV4_LEN, PORT_UNREACHABLE, sum)
 }
 
-#[inline(always)]
+#[inline(never)]
 fn unreachable_v6(frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
     const QUOTE: usize = IPV6_LEN + QUOTED_LEN;
     const ADDED: usize = IPV6_LEN + ICMP_LEN;
@@ -326,8 +334,7 @@ fn unreachable_allowed() -> bool {
     let Some(word) = maps::unreachables() else {
         return false;
     };
-    // SAFETY: a helper without arguments; it reads a clock.
-    let tick = unsafe { bpf_ktime_get_coarse_ns() } >> TICK_SHIFT << 32;
+    let tick = clock::now() >> TICK_SHIFT << 32;
     // SAFETY: an element of a per-CPU array, which only this CPU writes.
     let seen = unsafe { *word };
     let count = if seen & !0xffff_ffff == tick {

@@ -43,7 +43,9 @@ fn tcp(flags: u8) -> Vec<u8> {
     segment
 }
 
+const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 const UDP_DATAGRAM: [u8; 8] = [0x9c, 0x40, 0, 53, 0, 8, 0, 0];
 const ECHO: [u8; 8] = [8, 0, 0, 0, 0, 1, 0, 1];
@@ -63,6 +65,8 @@ fn a_tcp_segment_over_ipv4_is_read_whole() {
             transport: Transport::Tcp(TcpFlags(SYN)),
             is_fragment: false,
             ports: [0x9c, 0x40, 0x15, 0x38],
+            sequence: 1,
+            network_offset: 14,
             transport_offset: 34,
             length: 40,
         }
@@ -77,6 +81,24 @@ fn only_a_syn_without_ack_opens_a_flow() {
         let packet = parse(ipv4(6, 0, &[], &tcp(flags)).as_slice()).unwrap();
         assert_eq!(packet.opens_flow(), opens, "flags {flags:#x}");
     }
+}
+
+#[test]
+fn a_fin_or_a_reset_closes_a_flow() {
+    for (flags, closes) in [
+        (FIN, true),
+        (RST | ACK, true),
+        (SYN | ACK, false),
+        (0, false),
+    ] {
+        let packet = parse(ipv4(6, 0, &[], &tcp(flags)).as_slice()).unwrap();
+        assert_eq!(packet.closes(), closes, "flags {flags:#x}");
+    }
+    assert!(
+        !parse(ipv4(17, 0, &[], &UDP_DATAGRAM).as_slice())
+            .unwrap()
+            .closes()
+    );
 }
 
 #[test]

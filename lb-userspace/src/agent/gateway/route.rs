@@ -164,6 +164,8 @@ fn packet(vip: SocketAddr, protocol: &str, from: SocketAddr) -> anyhow::Result<P
         transport,
         is_fragment: false,
         ports: [a, b, c, d],
+        sequence: 0,
+        network_offset: 0,
         transport_offset: 0,
         length: 0,
     })
