@@ -26,6 +26,8 @@ use crate::packet::Frame;
 pub const LOOPBACK: u32 = 1;
 /// XDP_PACKET_HEADROOM: what BPF_PROG_TEST_RUN leaves in front of a frame.
 const HEADROOM: usize = 256;
+/// Entries of `FLOWS`: what a test needs, not what a gateway does.
+const FLOWS_MAX: u32 = 4096;
 /// The room for what a program adds in front of a frame.
 const GROWTH_MAX: usize = 256;
 
@@ -260,8 +262,8 @@ impl Gateway {
 
 fn open(bpffs: &BpfFs) -> Result<(Datapath, BackendStates, Counters)> {
     let datapath = Datapath::open(&Options {
-        pin: bpffs.path().to_owned(),
-        log_packets: false,
+        flows_max: FLOWS_MAX,
+        ..Options::at(bpffs.path())
     })?;
     let states = datapath.backend_states()?;
     let counters = datapath.counters()?;

@@ -8,7 +8,7 @@ use lb_common::address::Address;
 use lb_common::backend::{Backend, BackendId};
 use lb_common::ladder::Slot;
 use lb_common::pool::{self, NAME_BYTES, PoolId};
-use lb_common::service::{Service, VIP_FILTER_ENTRIES, vip_filter, vip_filter_index};
+use lb_common::service::{Service, VIP_FILTER_ENTRIES, detour, vip_filter, vip_filter_index};
 use lb_common::settings::Settings;
 
 use super::identity::{Assignment, encapsulation, service_key, vip_key};
@@ -75,6 +75,11 @@ fn services(config: &Config, assignment: &Assignment, contents: &mut Contents) {
     for service in &config.services {
         let pool: PoolId = assignment.pools[&service.pool];
         let slots = contents.pools[&pool].slots;
+        let detours = match config.pool(&service.pool).map(|pool| pool.tracking) {
+            Some(Tracking::Always) => detour::ALWAYS,
+            Some(Tracking::Never) => detour::NEVER,
+            Some(Tracking::Auto) | None => 0,
+        };
         for key in [vip_key(service.vip), service_key(service)] {
             let counters = assignment.counters[&key];
             contents.services.insert(
@@ -84,7 +89,7 @@ fn services(config: &Config, assignment: &Assignment, contents: &mut Contents) {
                     previous_pool: 0,
                     slots,
                     counters,
-                    detours: 0,
+                    detours,
                     options: 0,
                     mss: 0,
                 },

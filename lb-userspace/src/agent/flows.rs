@@ -295,6 +295,12 @@ impl Flows {
         self.pools.keys().copied()
     }
 
+    /// The backends that are known.
+    #[must_use]
+    pub fn backends(&self) -> Vec<BackendId> {
+        self.members.keys().copied().collect()
+    }
+
     /// The backends that left the configuration and are still needed.
     pub fn removed(&self) -> impl Iterator<Item = BackendId> {
         self.members
