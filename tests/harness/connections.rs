@@ -234,7 +234,11 @@ async fn talk(shared: &Shared, plan: &Plan, from: IpAddr, to: SocketAddr) -> io:
     let end = loop {
         shared.answers.fetch_add(1, Ordering::Relaxed);
         let pause = plan.pause.end - plan.pause.start;
-        sleep(plan.pause.start + pause.mul_f64(fastrand::f64())).await;
+        let pause = plan.pause.start + pause.mul_f64(fastrand::f64());
+        // Nothing is said unasked: what can be read is the end.
+        if let Ok(read) = timeout(pause, stream.read(&mut [0])).await {
+            break read.map_or_else(|error| end_of(&error), |_| End::Closed);
+        }
         let asked = Instant::now();
         match timeout(plan.silence_max, ask(&mut stream)).await {
             Ok(Ok(name)) if *name == *owner => {

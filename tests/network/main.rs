@@ -8,5 +8,6 @@ mod next_hop;
 mod operator;
 mod refusal;
 mod reload;
+mod schedule;
 mod support;
 mod timing;

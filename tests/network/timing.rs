@@ -19,7 +19,7 @@ use lb_userspace::control::client::Client;
 use lb_userspace::control::{Answer, Event, Request};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::support::{SOON, Serving, ask};
+use crate::support::{SOON, Serving, ask, is_long};
 
 const FAILING: &str = "logic-1";
 /// Flows of the failing backend that try again and again, one after another.
@@ -28,8 +28,7 @@ const FLOWS: usize = 64;
 const TRY_MAX: Duration = Duration::from_millis(10);
 
 fn trials() -> usize {
-    let is_long = std::env::var_os("LB_TEST_LONG").is_some_and(|value| value == "1");
-    if is_long { 200 } else { 30 }
+    if is_long() { 200 } else { 30 }
 }
 
 /// A fault, and how to take it back.
