@@ -192,7 +192,7 @@ impl Datapath {
         let mut loader = EbpfLoader::new();
         // With the level fixed at load time, the verifier proves the logging dead and drops it.
         loader.override_global(aya_log::LEVEL, &log_level, false);
-        let clock_in_map = u64::from(options.clock_in_map);
+        let clock_in_map = u32::from(options.clock_in_map);
         loader.override_global(maps::CLOCK_IN_MAP, &clock_in_map, false);
         let sizes = FlowSizes::of(options.flows_max);
         loader.map_max_entries(name::FLOWS, sizes.kept);

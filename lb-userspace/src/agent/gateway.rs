@@ -12,6 +12,7 @@ mod flows;
 mod network;
 mod route;
 mod settle;
+mod stability;
 mod status;
 mod sweep;
 mod write;

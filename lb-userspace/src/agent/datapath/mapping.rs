@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use lb_common::backend::{Backend, BackendId, BackendState, NextHop};
-use lb_common::ladder::Slot;
+use lb_common::ladder::{Previous, Slot};
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::agent::flows::{StateWrite, Table};
@@ -218,7 +218,7 @@ pub(super) fn write_table(fd: &impl AsRawFd, table: &Table) -> io::Result<()> {
             .cast::<Slot>()
             .copy_from_nonoverlapping(slots.as_ptr(), slots.len());
         first
-            .cast::<u64>()
+            .cast::<Previous>()
             .add(slots.len())
             .copy_from_nonoverlapping(previous.as_ptr(), previous.len());
     }
@@ -239,7 +239,9 @@ pub(super) fn read_table(fd: &impl AsRawFd, slots: usize) -> io::Result<Table> {
     let ladders: Vec<Slot> = (0..slots).map(|index| Slot(word(index))).collect();
     let has_previous = |slot: &Slot| slot.0 & (Slot::CHANGED_TCP | Slot::CHANGED_UDP) != 0;
     let previous = if ladders.iter().any(has_previous) {
-        (slots..2 * slots).map(word).collect()
+        (slots..2 * slots)
+            .map(|index| Previous(word(index)))
+            .collect()
     } else {
         Vec::new()
     };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lb_common::backend::BackendId;
-use lb_common::ladder::Slot;
+use lb_common::ladder::{Previous, Slot};
 use lb_common::pool::PoolId;
 
 use super::Rules;
@@ -95,8 +95,8 @@ impl Evaluator {
                 let becomes = owners(ladders, index, |id| self.states.get(id));
                 let flags = changed_flags(there, *ladder, &was, &becomes, walked.new, rules.resets);
                 if flags != 0 {
-                    previous.resize(ladders.len(), 0);
-                    previous[index] = Table::previous_word(was.tcp, was.udp);
+                    previous.resize(ladders.len(), Previous::NOBODY);
+                    previous[index] = Previous::new(was.tcp, was.udp);
                 }
                 flags
             };

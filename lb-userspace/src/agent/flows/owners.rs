@@ -1,10 +1,10 @@
-//! Whose flows a slot's are, by one walk over its ladder and those of the slots that follow: the
-//! program's own walk, over tables in this process's memory.
+//! Whose flows a slot's are, by the program's own walk over its ladder and those of the slots that
+//! follow, here over tables in this process's memory.
 
 use std::collections::BTreeMap;
 
 use lb_common::backend::{BackendId, BackendState};
-use lb_common::ladder::{RUNGS, SLOTS_WALKED_MAX, Slot};
+use lb_common::ladder::{self, Slot};
 
 use super::member::Member;
 
@@ -24,42 +24,23 @@ pub struct Owners {
 /// The owners of slot `home` by the ladders alone, previous owners not looked at.
 #[must_use]
 pub fn owners(slots: &[Slot], home: usize, state: impl Fn(BackendId) -> BackendState) -> Owners {
-    let mut found = Owners {
-        new: BackendId::NONE,
-        tcp: BackendId::NONE,
-        udp: BackendId::NONE,
-        is_lost: false,
-    };
-    for step in 0..(SLOTS_WALKED_MAX as usize).min(slots.len()) {
-        let index = home + step;
-        let slot = slots[if index < slots.len() {
-            index
+    let count = slots.len() as u32;
+    let slot_at = |index: u32| slots.get(index as usize).copied();
+    let state = |id: BackendId| {
+        if id.is_none() {
+            BackendState::DOWN
         } else {
-            index - slots.len()
-        }];
-        for rung in 0..RUNGS {
-            let id = slot.rung(rung);
-            if id == BackendId::NONE {
-                continue;
-            }
-            let state = state(id);
-            let first = |has: u32, place: &mut BackendId| {
-                if *place == BackendId::NONE && state.has(has) {
-                    *place = id;
-                }
-            };
-            first(BackendState::NEW, &mut found.new);
-            first(BackendState::OLD, &mut found.tcp);
-            first(BackendState::OLD_UDP, &mut found.udp);
-            if state.has(BackendState::LOST) && found.tcp == BackendId::NONE {
-                found.is_lost = true;
-            }
+            state(id)
         }
-        if ![found.new, found.tcp, found.udp].contains(&BackendId::NONE) {
-            break;
-        }
+    };
+    let walk = |owns| ladder::Owners::walk(home as u32, count, owns, slot_at, state);
+    let (tcp, udp) = (walk(BackendState::OLD), walk(BackendState::OLD_UDP));
+    Owners {
+        new: tcp.new,
+        tcp: tcp.old,
+        udp: udp.old,
+        is_lost: !tcp.lost.is_none(),
     }
-    found
 }
 
 /// The states of all backends, by their id.

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use lb_common::backend::BackendId;
-use lb_common::ladder::Slot;
+use lb_common::ladder::{Previous, Slot};
 
 /// Both halves of a pool's inner array.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Table {
     /// The ladders, with the slots' flags.
     pub slots: Arc<[Slot]>,
-    /// The previous owners, a word per slot: TCP in the lowest 16 bits, UDP in the next. Counts
-    /// only under a slot's flag. Empty where no slot has one.
-    pub previous: Arc<[u64]>,
+    /// The previous owners; they count only under a slot's flag. Empty where no slot has one.
+    pub previous: Arc<[Previous]>,
 }
 
 impl Table {
@@ -29,24 +28,19 @@ impl Table {
     #[must_use]
     pub fn previous(&self, index: usize) -> (BackendId, BackendId) {
         let slot = self.slots[index];
-        let word = self.previous.get(index).copied().unwrap_or(u64::MAX);
-        let owner = |flag: u64, id: u16| {
+        let there = self.previous.get(index).copied();
+        let there = there.unwrap_or(Previous::NOBODY);
+        let counts = |flag: u64, id| {
             if slot.0 & flag == 0 {
                 BackendId::NONE
             } else {
-                BackendId(id & BackendId::NONE.0)
+                id
             }
         };
         (
-            owner(Slot::CHANGED_TCP, word as u16),
-            owner(Slot::CHANGED_UDP, (word >> 16) as u16),
+            counts(Slot::CHANGED_TCP, there.tcp()),
+            counts(Slot::CHANGED_UDP, there.udp()),
         )
-    }
-
-    /// A word of the second half.
-    #[must_use]
-    pub fn previous_word(tcp: BackendId, udp: BackendId) -> u64 {
-        u64::from(tcp.0) | u64::from(udp.0) << 16
     }
 
     /// Whether no slot has a flag.

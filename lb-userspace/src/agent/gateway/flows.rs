@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::sweep::{SweepCounts, SweepJob, SweepTools, Swept};
 use super::{Gateway, Happening, Progress};
-use crate::agent::datapath::{Datapath, EventRing, FlowSizes, Heartbeat, monotonic_ns};
+use crate::agent::datapath::{Datapath, EventRing, FlowMaps, FlowSizes, Heartbeat, monotonic_ns};
 use crate::agent::effective::{Admin, Effective};
 use crate::agent::events::event;
 use crate::agent::flows::{Due, Rules, StateWrite, Wanted};
@@ -32,6 +32,8 @@ const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// What the flow duties wait for and hold.
 pub(super) struct Duties {
     pub heartbeat: Heartbeat,
+    /// For looking single flows up, while the sweep has its own.
+    pub lookup: FlowMaps,
     ring: EventRing,
     sweeper: Sweeper,
     next_sweep: Instant,
@@ -65,6 +67,7 @@ impl Duties {
         let maps = datapath.flow_maps()?;
         Ok(Self {
             heartbeat,
+            lookup: datapath.flow_maps()?,
             ring: datapath.event_ring()?,
             sizes: maps.sizes(),
             sweeper: Sweeper::Idle(Some(SweepTools {
