@@ -159,7 +159,7 @@ fn reset(frame: &mut Frame<'_>, packet: &Packet, kind: Reply) -> Result<Verdict,
 #[inline(always)]
 fn unreachable(frame: &mut Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason> {
     if !unreachable_allowed() {
-        return Err(DropReason::NoBackend);
+        return Err(DropReason::ReplyLimit);
     }
     match packet.family {
         Family::V4 => unreachable_v4(frame, packet),

@@ -179,7 +179,7 @@ fn port_unreachable_is_limited_and_the_rest_is_dropped() -> Result<()> {
         "{answered} in {ticks} ticks"
     );
     assert_eq!(
-        gateway.counters.drops()?["no_backend"],
+        gateway.counters.drops()?["reply_limit"],
         DATAGRAMS - answered
     );
     Ok(())
