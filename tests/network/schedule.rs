@@ -50,10 +50,10 @@ impl Check {
 
 const SHORT: Size = Size {
     connections: 300,
-    actions: 16,
+    actions: 14,
     primaries: 4,
     standbys: 1,
-    between: Duration::from_millis(900),
+    between: Duration::from_millis(700),
     pause_max: Duration::from_millis(500),
     window: Duration::from_secs(3),
     // Patient: a test machine that stalls must not look like a host that died.
@@ -68,7 +68,7 @@ const LONG: Size = Size {
     actions: 200,
     primaries: 6,
     standbys: 2,
-    between: Duration::from_millis(3500),
+    between: Duration::from_millis(3200),
     pause_max: Duration::from_secs(3),
     window: Duration::from_secs(12),
     check: Check {
@@ -130,6 +130,7 @@ fn connections_outlive_whatever_does_not_kill_their_server() -> Result<()> {
         size.actions,
         began.elapsed()
     );
+    print!("{}", schedule.story());
     println!("{}  not answered at first  {refused}", verdict.report());
     assert!(
         verdict.is_good(),

@@ -176,7 +176,10 @@ impl Schedule {
                 continue;
             }
             let name = able.swap_remove(self.random.usize(..able.len()));
-            self.tell(&format!("{action:?} {name}"));
+            match action {
+                Action::KillAgent | Action::StartAgent => self.tell(&format!("{action:?}")),
+                _ => self.tell(&format!("{action:?} {name}")),
+            }
             return self.carry_out(action, &name);
         }
         Ok(())

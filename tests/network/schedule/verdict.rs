@@ -59,10 +59,14 @@ impl<'a> Verdict<'a> {
                 verdict.slowest = verdict.slowest.max(life.slowest);
                 continue;
             };
-            let cause = of_its_server().rfind(|fault| {
+            // What began first and lasts is the reason; else what was last.
+            let mut causes = of_its_server().filter(|fault| {
                 let is_after = fault.ended.is_some_and(|ended| life.opened > ended + slack);
                 fault.began <= lost && !is_after
             });
+            let latest = causes.clone().next_back();
+            let lasts = |fault: &&Fault| fault.ended.is_none_or(|ended| lost <= ended + slack);
+            let cause = causes.find(lasts).or(latest);
             match cause.filter(|_| end != End::Swapped) {
                 Some(fault) => verdict.lost.push((life, fault)),
                 None => verdict.wronged.push(life),
