@@ -10,4 +10,5 @@ mod refusal;
 mod reload;
 mod schedule;
 mod support;
+mod suspicion;
 mod timing;
