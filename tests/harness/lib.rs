@@ -24,6 +24,7 @@ pub mod canary;
 pub mod connections;
 pub mod datapath;
 pub mod distribution;
+pub mod duties;
 pub mod link;
 pub mod load;
 pub mod mac;

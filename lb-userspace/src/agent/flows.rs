@@ -270,6 +270,12 @@ impl Flows {
             .map_or(BackendState::DOWN, |member| member.state)
     }
 
+    /// What is wanted of a backend.
+    #[must_use]
+    pub fn wanted(&self, id: BackendId) -> Option<Wanted> {
+        self.members.get(&id).map(|member| member.wanted)
+    }
+
     /// When its drain, its warming and its loss began.
     #[must_use]
     pub fn since(&self, id: BackendId) -> [u64; 3] {
