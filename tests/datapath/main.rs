@@ -14,5 +14,6 @@ mod on_empty;
 mod outcomes;
 mod ports;
 mod reopen;
+mod sequences;
 mod services;
 mod setup;
