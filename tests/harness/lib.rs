@@ -33,6 +33,7 @@ pub mod packet;
 pub mod poll;
 pub mod process;
 pub mod run_directory;
+pub mod scale;
 pub mod site;
 pub mod sweep;
 pub mod wait;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use lb_tests::connections::{Connections, Plan};
+use lb_tests::scale;
 use lb_tests::site::{Site, TALK_PORT};
 use lb_tests::wait;
 
@@ -86,12 +87,8 @@ const OPEN_MAX: Duration = Duration::from_secs(60);
 
 #[test]
 fn connections_outlive_whatever_does_not_kill_their_server() -> Result<()> {
-    let size = if crate::support::is_long() {
-        LONG
-    } else {
-        SHORT
-    };
-    let seed = crate::support::seed()?;
+    let size = if scale::is_long() { LONG } else { SHORT };
+    let seed = scale::seed()?;
     // Before the servers start: the limit is theirs too.
     lb_tests::connections::allow(size.connections)?;
     let site = Site::builder()

@@ -19,19 +19,6 @@ use lb_userspace::control::{Answer, BackendStatus, Intent, Reload, Request, Stat
 /// How long anything may take that should happen at once.
 pub const SOON: Duration = Duration::from_secs(10);
 
-/// Whether the whole of a test is asked for that wants longer than the suite may take.
-pub fn is_long() -> bool {
-    std::env::var_os("LB_TEST_LONG").is_some_and(|value| value == "1")
-}
-
-/// `LB_TEST_SEED`, to repeat what an earlier run did at random; else any.
-pub fn seed() -> Result<u64> {
-    match std::env::var("LB_TEST_SEED") {
-        Ok(text) => text.parse().context("LB_TEST_SEED is not a number"),
-        Err(_) => Ok(fastrand::u64(..)),
-    }
-}
-
 /// A site with a server on every backend and an agent on its gateway.
 pub struct Serving {
     // The agent goes first, then the servers: what remains is removed by the site.

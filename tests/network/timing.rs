@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use lb_tests::canary::{Canary, DELAY_MAX};
 use lb_tests::distribution::Distribution;
+use lb_tests::scale::is_long;
 use lb_tests::site::{Families, Site};
 use lb_userspace::control::client::Client;
 use lb_userspace::control::{Answer, Event, Request};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::support::{SOON, Serving, flows_of, is_long};
+use crate::support::{SOON, Serving, flows_of};
 
 const FAILING: &str = "logic-1";
 /// Flows of the failing backend that try again and again, one after another.
