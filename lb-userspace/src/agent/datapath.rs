@@ -52,6 +52,12 @@ use crate::agent::plan::{Actual, MapWrite};
 /// The eBPF object that the build script made; empty in a build with `LB_SKIP_BPF=1`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf"));
 
+/// The eBPF object, for tests that load the program with maps of their own; empty in a build without.
+#[must_use]
+pub fn object() -> &'static [u8] {
+    OBJECT
+}
+
 /// Why the data plane could not be brought up, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum DatapathError {
