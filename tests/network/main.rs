@@ -9,6 +9,7 @@ mod operator;
 mod refusal;
 mod reload;
 mod schedule;
+mod stability;
 mod support;
 mod suspicion;
 mod timing;

@@ -261,7 +261,7 @@ impl Gateway {
         let recording = if terms.records {
             ""
         } else {
-            "; neither needs a record"
+            "; no flow of this slot needs a record"
         };
         if terms.e_new == terms.e_old && !terms.lost {
             return format!("{to_new}{recording}");
