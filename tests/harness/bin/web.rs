@@ -27,6 +27,8 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 const BYTES_MAX: usize = 64 << 20;
 /// The longest wait that `/slow` takes.
 const SLOW_MS_MAX: u64 = 60_000;
+/// The longest silence of a client on a plain TCP connection.
+const TALK_IDLE_MAX: Duration = Duration::from_secs(30);
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 4096;
 
@@ -125,10 +127,14 @@ async fn talk(mut stream: TcpStream, server: Arc<Server>) -> std::io::Result<()>
     stream.set_nodelay(true)?;
     let line = server.named();
     let mut piece = [0; 64];
-    while stream.read(&mut piece).await? > 0 {
+    loop {
+        // As servers do who have clients that vanish: half a connection is not kept for ever.
+        let read = tokio::time::timeout(TALK_IDLE_MAX, stream.read(&mut piece)).await??;
+        if read == 0 {
+            return Ok(());
+        }
         stream.write_all(&line).await?;
     }
-    Ok(())
 }
 
 async fn serve(stream: TcpStream, server: Arc<Server>) {

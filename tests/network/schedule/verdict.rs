@@ -15,7 +15,7 @@ const COMPLAINTS_MAX: usize = 20;
 /// One in so many lost connections may end without its client being told. A flow that nothing is
 /// known of any more goes to its slot's owner, whose kernel refuses it, unless it has a half-open
 /// connection of the same addresses and ports: one that was reset earlier, at the client's end only.
-const UNTOLD_SHARE: usize = 500;
+const UNTOLD_SHARE: usize = 100;
 /// From the agent's notice to the client's: its next packet, sent again if one went astray.
 const TOLD_WITHIN: Duration = Duration::from_secs(3);
 
