@@ -1,7 +1,7 @@
 //! A packet on its way to a backend.
 
 use crate::count::{Drop, Traffic};
-use crate::frame::{ETHERNET, Parsed};
+use crate::frame::Parsed;
 use crate::hash;
 use crate::plane::{Plane, Verdict};
 use crate::sum::Sum;
@@ -37,6 +37,10 @@ impl Plane {
             return self.drop(Drop::NoDevice);
         }
         if packet.length() + overhead > port.mtu as usize {
+            // Only a tunnel makes a packet bigger than its sender could know.
+            if overhead == 0 {
+                return self.drop(Drop::TooBig);
+            }
             return self.too_big(packet, frame, (port.mtu as usize).saturating_sub(overhead));
         }
         self.out.clear();
@@ -80,7 +84,7 @@ impl Plane {
         let home = hash::slot_of(hash, ladders.len() as u32);
         let traffic = Traffic {
             packets: 1,
-            bytes: (packet.length() + ETHERNET) as u64,
+            bytes: packet.end as u64,
             new_flows: u64::from(packet.is_syn()),
             diverted: u64::from(rung(ladders[home as usize], 0) != id),
         };

@@ -100,7 +100,7 @@ impl Parsed {
             && if self.v6 {
                 matches!(self.icmp[0], 1..=4)
             } else {
-                matches!(self.icmp[0], 3 | 11 | 12)
+                matches!(self.icmp[0], 3 | 4 | 11 | 12)
             }
     }
 }

@@ -104,6 +104,8 @@ impl Plane {
         if !self.may_answer() {
             return self.drop(Drop::ReplyLimit);
         }
+        // No IPv6 link has less (RFC 8200 §5), and no host believes less.
+        let mtu = if packet.v6 { mtu.max(1280) } else { mtu };
         let quoted = quote(packet, frame);
         let (protocol, kind) = if packet.v6 {
             (ICMPV6, [2, 0])
