@@ -36,7 +36,8 @@ pub use self::{
     error::{ConfigError, Diagnostic},
     value::{Port, StatusRanges},
     words::{
-        Forward, OnBackendLoss, OnEmpty, Protocol, Role, Spill, Tracking, UnknownWord, XdpMode,
+        Forward, OnBackendLoss, OnEmpty, Protocol, Role, Spill, Tracking, UdpFlows, UnknownWord,
+        XdpMode,
     },
 };
 
@@ -59,6 +60,11 @@ pub const SLOTS_MAX: u32 = 1_048_573;
 const _: () = assert!(POOLS_MAX <= maps::POOLS_MAX as usize);
 const _: () = assert!(BACKENDS_MAX <= maps::BACKENDS_MAX as usize);
 const _: () = assert!(SERVICES_MAX * 2 <= maps::SERVICES_MAX as usize);
+
+/// The least that a service may lower the MSS to: what every IPv4 host takes without asking.
+pub const MSS_MIN: u16 = 536;
+/// The largest MSS that the largest IPv4 packet has room for.
+pub const MSS_MAX: u16 = 65_495;
 
 /// The largest weight that a backend may have.
 pub const WEIGHT_MAX: u32 = 65_535;
@@ -224,6 +230,12 @@ pub struct Service {
     pub protocol: Protocol,
     /// Name of one of [`Config::pools`].
     pub pool: String,
+    /// Whether fragments are served; UDP only, and all such services of a VIP have one pool.
+    pub fragments: bool,
+    /// The largest segment size that a client may announce; TCP only. `None`: what it says.
+    pub mss: Option<u16>,
+    /// Where a flow begins; anything but `Plain` is UDP only.
+    pub udp: UdpFlows,
 }
 
 impl Config {

@@ -4,9 +4,11 @@
 //! shares no code with the program.
 
 mod echo;
+mod flood;
 mod flow_duties;
 mod fuzz;
 mod ipip;
+mod jumbo;
 mod l2;
 mod ladder;
 mod loading;
@@ -15,6 +17,7 @@ mod on_empty;
 mod outcomes;
 mod ports;
 mod reopen;
+mod sequences;
 mod services;
 mod setup;
 mod tables;

@@ -22,7 +22,7 @@ use lb_userspace::agent::plan::MapWrite;
 use crate::setup::{GATEWAY_MAC, POOL, VIP_V4, VIP_V6, bare, mac, slot};
 
 /// The fewest packets that the tables must hold together.
-const CASES_MIN: usize = 400;
+const CASES_MIN: usize = 2000;
 
 /// VIPs with a UDP service that takes fragments.
 const FRAGMENTS_V4: &str = "198.51.100.20";

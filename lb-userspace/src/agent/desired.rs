@@ -8,13 +8,16 @@ use lb_common::address::Address;
 use lb_common::backend::{Backend, BackendId};
 use lb_common::ladder::Slot;
 use lb_common::pool::{self, NAME_BYTES, PoolId};
-use lb_common::service::{Service, VIP_FILTER_ENTRIES, detour, vip_filter, vip_filter_index};
+use lb_common::service::{
+    LATER_FRAGMENTS, Service, ServiceKey, VIP_FILTER_ENTRIES, detour, option, vip_filter,
+    vip_filter_index,
+};
 use lb_common::settings::Settings;
 
 use super::identity::{Assignment, encapsulation, service_key, vip_key};
 use super::maglev::{self, Candidate};
 use super::plan::Contents;
-use crate::config::{Agent, Config, OnBackendLoss, OnEmpty, Pool, Port, Tracking};
+use crate::config::{self, Agent, Config, OnBackendLoss, OnEmpty, Pool, Port, Tracking, UdpFlows};
 
 /// What the maps should hold for `config`, given everybody's index. `weight` is the weight in force
 /// of a backend, by its pool and name.
@@ -95,11 +98,39 @@ fn services(config: &Config, assignment: &Assignment, contents: &mut Contents) {
                 },
             );
         }
+        let key = service_key(service);
+        let value = traits(service, contents.services[&key]);
+        contents.services.insert(key, value);
+        if service.fragments {
+            // Counted with the first service that takes them: they do not say for which they are.
+            let later = later_fragments_key(service);
+            contents.services.entry(later).or_insert(value);
+        }
         let filter = &mut contents.vips[vip_filter_index(&service.vip.into()) as usize];
         *filter |= vip_filter::VIP | vip_filter::of_protocol(service_key(service).protocol);
         if service.port == Port::Any {
             *filter |= vip_filter::ANY_PORT;
         }
+    }
+}
+
+/// What the configuration says of a service beside its pool.
+fn traits(configured: &config::Service, mut service: Service) -> Service {
+    if configured.fragments {
+        service.detours |= detour::FRAGMENTS;
+    }
+    if configured.udp == UdpFlows::Quic {
+        service.options |= option::QUIC;
+    }
+    service.mss = configured.mss.unwrap_or(0);
+    service
+}
+
+fn later_fragments_key(service: &config::Service) -> ServiceKey {
+    ServiceKey {
+        port: [0; 2],
+        pad: LATER_FRAGMENTS,
+        ..service_key(service)
     }
 }
 

@@ -10,12 +10,16 @@ use std::fmt;
 use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
     link::{
-        LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp, XdpAttached as Attached,
+        InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+        LinkXdp, XdpAttached as Attached,
     },
 };
 
 pub use self::watch::{LinkChange, LinkWatch};
 use super::netlink::{Netlink, NetlinkError, Verb};
+
+/// EtherType of the usual VLAN tag, which kernels do not always spell out.
+const IEEE_802_1Q: u16 = 0x8100;
 
 const ENODEV: i32 = nix::errno::Errno::ENODEV as i32;
 
@@ -85,6 +89,15 @@ pub struct XdpAttached {
     pub program_id: u32,
 }
 
+/// What makes an interface a VLAN of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vlan {
+    /// The interface that carries its frames.
+    pub parent: u32,
+    /// The tag that they have there: EtherType and VLAN id, as in a data-plane port.
+    pub tag: u32,
+}
+
 /// One network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
@@ -102,6 +115,8 @@ pub struct Interface {
     pub resolves_neighbours: bool,
     /// The XDP program on it, whoever attached it.
     pub xdp: Option<XdpAttached>,
+    /// The interface below, if this is a VLAN.
+    pub vlan: Option<Vlan>,
 }
 
 /// Why an interface could not be looked up.
@@ -187,17 +202,38 @@ fn parse(link: &LinkMessage) -> Option<Interface> {
         resolves_neighbours: is_ethernet
             && !flags.intersects(LinkFlags::Noarp | LinkFlags::Loopback),
         xdp: None,
+        vlan: None,
     };
+    let (mut parent, mut tag) = (None, None);
     for attribute in &link.attributes {
         match attribute {
             LinkAttribute::IfName(name) => interface.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => interface.mtu = *mtu,
             LinkAttribute::Address(bytes) if is_ethernet => interface.mac = Mac::unicast(bytes),
             LinkAttribute::Xdp(xdp) => interface.xdp = parse_xdp(xdp),
+            LinkAttribute::Link(index) => parent = Some(*index),
+            LinkAttribute::LinkInfo(infos) => tag = infos.iter().find_map(vlan_tag),
             _ => {}
         }
     }
+    interface.vlan = parent.zip(tag).map(|(parent, tag)| Vlan { parent, tag });
     (!interface.name.is_empty()).then_some(interface)
+}
+
+/// The tag of a VLAN's frames; `None` for what is no VLAN.
+fn vlan_tag(info: &LinkInfo) -> Option<u32> {
+    let LinkInfo::Data(InfoData::Vlan(attributes)) = info else {
+        return None;
+    };
+    let id = attributes.iter().find_map(|attribute| match attribute {
+        InfoVlan::Id(id) => Some(*id),
+        _ => None,
+    })?;
+    let protocol = attributes.iter().find_map(|attribute| match attribute {
+        InfoVlan::Protocol(protocol) => Some(u16::from(*protocol)),
+        _ => None,
+    });
+    Some(u32::from(protocol.unwrap_or(IEEE_802_1Q)) << 16 | u32::from(id))
 }
 
 fn parse_xdp(attributes: &[LinkXdp]) -> Option<XdpAttached> {

@@ -13,7 +13,7 @@ use toml::{
 };
 
 use super::{
-    OnBackendLoss, OnEmpty, Port, Protocol, Role, Spill, StatusRanges, Tracking, XdpMode,
+    OnBackendLoss, OnEmpty, Port, Protocol, Role, Spill, StatusRanges, Tracking, UdpFlows, XdpMode,
     error::Diagnostics,
     field::{Field, Table, tables},
     keys::{Section, Shape, TOP, TopSection},
@@ -109,6 +109,9 @@ pub(super) struct Service {
     pub(super) port: Field<Port>,
     pub(super) protocol: Field<Protocol>,
     pub(super) pool: Field<String>,
+    pub(super) fragments: Field<bool>,
+    pub(super) mss: Field<i64>,
+    pub(super) udp: Field<UdpFlows>,
 }
 
 impl File {
@@ -310,6 +313,9 @@ impl Service {
             port: table.field("port", out),
             protocol: table.field("protocol", out),
             pool: table.field("pool", out),
+            fragments: table.field("fragments", out),
+            mss: table.field("mss", out),
+            udp: table.field("udp", out),
         }
     }
 }

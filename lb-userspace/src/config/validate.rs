@@ -44,6 +44,7 @@ pub(super) fn config(
         out,
     );
     service::unique_keys(&file.services, out);
+    service::one_pool_for_fragments(&file.services, out);
     limits(file, out);
     for service in &file.services {
         pool_of(service, file, out);
@@ -101,6 +102,17 @@ fn limits(file: &file::File, out: &mut Diagnostics<'_>) {
     if let Some(service) = file.services.get(SERVICES_MAX) {
         let wrong = format!("is one of {} services", file.services.len());
         let right = format!("at most {SERVICES_MAX} fit; port = \"any\" covers all ports of a VIP");
+        out.refuse(&service.span, service.path.as_str(), wrong, right);
+    }
+    let entries = service::entries(&file.services);
+    if entries > lb_common::maps::SERVICES_MAX as usize
+        && let Some(service) = file.services.last()
+    {
+        let wrong = format!("with it the services need {entries} entries in the data plane");
+        let right = format!(
+            "at most {} fit: one a service, one a VIP, and one a VIP with fragments",
+            lb_common::maps::SERVICES_MAX
+        );
         out.refuse(&service.span, service.path.as_str(), wrong, right);
     }
     let backends = || {

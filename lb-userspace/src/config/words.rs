@@ -161,3 +161,13 @@ words! {
         Udp = "udp",
     }
 }
+
+words! {
+    /// Where a flow of a UDP service begins.
+    UdpFlows {
+        /// Nowhere that could be seen: any datagram may be the first.
+        Plain = "plain",
+        /// With a QUIC Initial packet.
+        Quic = "quic",
+    }
+}

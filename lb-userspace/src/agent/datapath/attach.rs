@@ -54,7 +54,7 @@ pub enum AttachError {
         interface: String,
     },
     /// The kernel has no links for XDP.
-    #[error("{interface}: this kernel has no bpf_link for XDP; lb wants Linux 5.15 or newer")]
+    #[error("{interface}: this kernel has no bpf_link for XDP; lb wants Linux 5.18 or newer")]
     NoLink {
         /// The interface.
         interface: String,

@@ -104,3 +104,48 @@ fn the_pool_carries_its_name_and_what_to_do_when_it_is_empty() {
     assert_eq!(pool.name(), Some("logic"));
     assert_eq!(pool.on_empty, pool::OnEmpty::Drop as u8);
 }
+
+#[test]
+fn what_a_service_says_of_fragments_mss_and_quic_stands_in_its_entry() {
+    let file = FILE.to_owned()
+        + r#"
+[[service]]
+name = "calls"
+vip = "198.51.100.10"
+port = 443
+protocol = "udp"
+udp = "quic"
+fragments = true
+pool = "logic"
+
+[[service]]
+name = "small"
+vip = "198.51.100.10"
+port = 81
+mss = 1400
+pool = "logic"
+"#;
+    let config = Config::parse(&file, "test.toml").unwrap();
+    let assignment = assign(&config, &Contents::default()).unwrap();
+    let contents = desired(&config, &assignment, |_, _| None);
+    let of = |name: &str| {
+        let service = config.services.iter().find(|it| it.name == name);
+        let key = service_key(service.unwrap());
+        (key, contents.services[&key])
+    };
+    let (key, calls) = of("calls");
+    assert_eq!(
+        (calls.detours, calls.options),
+        (detour::FRAGMENTS, option::QUIC)
+    );
+    let later = ServiceKey {
+        port: [0; 2],
+        pad: LATER_FRAGMENTS,
+        ..key
+    };
+    assert_eq!(contents.services[&later], calls);
+    let (_, small) = of("small");
+    assert_eq!((small.mss, small.detours, small.options), (1400, 0, 0));
+    let (_, rest) = of("rest");
+    assert_eq!((rest.mss, rest.detours, rest.options), (0, 0, 0));
+}

@@ -15,6 +15,7 @@ use crate::agent::interface::{Interface, LinkChange, LinkWatch};
 use crate::agent::neighbour::{self, NextHopChange, NextHops, Target, Unresolved};
 use crate::agent::netlink::Netlink;
 use crate::agent::plan::MapWrite;
+use crate::agent::ports::{Egress, TAGS_MAX};
 use crate::agent::vip::{VipReport, Vips};
 
 /// The running watches, and what they found last.
@@ -129,17 +130,29 @@ impl Gateway {
             return Ok(index);
         }
         let interface = Interface::by_index(&self.network.netlink, hop.interface_index).await?;
-        self.place_port(&interface)
+        self.place_port(&interface).await
     }
 
-    fn place_port(&mut self, interface: &Interface) -> anyhow::Result<u16> {
-        let (index, port, is_news) = self.ports.place(interface)?;
+    async fn place_port(&mut self, interface: &Interface) -> anyhow::Result<u16> {
+        let egress = self.egress_of(interface).await?;
+        let (index, port, is_news) = self.ports.place(interface, egress)?;
         if is_news {
             let written = self.datapath().apply(&MapWrite::Port { index, port });
             // Not to be taken for written the next time.
             written.inspect_err(|_| self.ports.forget(interface.index))?;
         }
         Ok(index)
+    }
+
+    /// Where the frames of an interface really leave: a VLAN's on the interface below it.
+    async fn egress_of(&self, interface: &Interface) -> anyhow::Result<Egress> {
+        let mut chain = vec![interface.clone()];
+        while let Some(vlan) = chain.last().and_then(|interface| interface.vlan)
+            && chain.len() <= TAGS_MAX
+        {
+            chain.push(Interface::by_index(&self.network.netlink, vlan.parent).await?);
+        }
+        Ok(Egress::of(&chain)?)
     }
 
     /// An interface changed: its port follows, and the program returns to one that was made anew.
@@ -159,7 +172,7 @@ impl Gateway {
             LinkChange::Changed(interface) => interface,
         };
         if self.ports.index_of(interface.index).is_some()
-            && let Err(error) = self.place_port(&interface)
+            && let Err(error) = self.place_port(&interface).await
         {
             tracing::error!("{error:#}");
         }

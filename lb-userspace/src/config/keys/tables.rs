@@ -323,4 +323,22 @@ pub(super) const SERVICE: &[Key] = &[
         Required(r#""logic""#),
         "The pool behind it; several services may share one.",
     ),
+    key(
+        "fragments",
+        "boolean",
+        Value("false"),
+        "UDP only: fragments are served; see below.",
+    ),
+    key(
+        "mss",
+        "536 to 65495",
+        Words("what the client announces"),
+        "TCP only: the largest segment size (MSS) that a SYN may announce to a backend; a larger one is lowered to it.",
+    ),
+    key(
+        "udp",
+        "`plain`, `quic`",
+        Value(r#""plain""#),
+        "UDP only. `quic`: a flow begins with a QUIC Initial packet, as a TCP flow does with a SYN.",
+    ),
 ];

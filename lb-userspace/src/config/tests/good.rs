@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{AGENT, POOL, SERVICE, parse};
 use crate::config::{
     Agent, Backend, Check, Config, ConfigError, FlowTimes, Forward, OnBackendLoss, OnEmpty, Pool,
-    Port, Probe, Protocol, Role, Service, Spill, StatusRanges, Tracking, XdpMode,
+    Port, Probe, Protocol, Role, Service, Spill, StatusRanges, Tracking, UdpFlows, XdpMode,
 };
 
 const EVERYTHING: &str = include_str!("../../../../examples/everything.toml");
@@ -72,13 +72,28 @@ fn the_whole_example_of_the_design_means_what_it_says() {
     );
     assert_eq!(
         config.services,
-        [Service {
-            name: "orders".to_owned(),
-            vip: address("198.51.100.10"),
-            port: Port::Number(5432),
-            protocol: Protocol::Tcp,
-            pool: "logic".to_owned(),
-        }]
+        [
+            Service {
+                name: "orders".to_owned(),
+                vip: address("198.51.100.10"),
+                port: Port::Number(5432),
+                protocol: Protocol::Tcp,
+                pool: "logic".to_owned(),
+                fragments: false,
+                mss: Some(1400),
+                udp: UdpFlows::Plain,
+            },
+            Service {
+                name: "calls".to_owned(),
+                vip: address("198.51.100.10"),
+                port: Port::Number(443),
+                protocol: Protocol::Udp,
+                pool: "logic".to_owned(),
+                fragments: false,
+                mss: None,
+                udp: UdpFlows::Quic,
+            },
+        ]
     );
     assert_eq!(config.pool("logic"), config.pools.first());
     assert_eq!(config.pool("other"), None);
