@@ -37,10 +37,6 @@ impl Plane {
             return self.drop(Drop::NoDevice);
         }
         if packet.length() + overhead > port.mtu as usize {
-            // Only a tunnel makes a packet bigger than its sender could know.
-            if overhead == 0 {
-                return self.drop(Drop::TooBig);
-            }
             return self.too_big(packet, frame, (port.mtu as usize).saturating_sub(overhead));
         }
         self.out.clear();
