@@ -18,7 +18,11 @@ fn quoted(packet: &Parsed, frame: &[u8]) -> Option<Parsed> {
             return None;
         }
         let ip = |at: usize| quote[at..at + 16].try_into().ok();
-        (ip(8)?, ip(24)?, quote[6], 40)
+        let (protocol, at, part) = frame::extensions(quote, quote[6])?;
+        if part == frame::Part::Later {
+            return None;
+        }
+        (ip(8)?, ip(24)?, protocol, at)
     } else {
         let header = usize::from(quote.first()? & 15) * 4;
         if quote.len() < 20 || quote[0] >> 4 != 4 || header < 20 {

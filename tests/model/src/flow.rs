@@ -1,7 +1,7 @@
 //! To whom a packet goes: flows.md §2, case by case.
 
 use crate::count::{Flow, Kind};
-use crate::frame::{FIN, Parsed, RST, TCP};
+use crate::frame::{FIN, Parsed, Part, RST, TCP};
 use crate::hash::{self, Key};
 use crate::owners::{self, Owners};
 use crate::plane::Plane;
@@ -415,6 +415,9 @@ fn to_or_empty(id: u16) -> Choice {
 
 /// Whether a datagram begins with a QUIC Initial packet (RFC 9000 §17.2.2, RFC 9369 §3.2).
 fn is_initial(packet: &Parsed, frame: &[u8]) -> bool {
+    if packet.part == Part::Later {
+        return false;
+    }
     let datagram = &frame[packet.transport..packet.end];
     match datagram.get(8..13) {
         Some([first, 0, 0, 0, 1]) => first & 0xf0 == 0xc0,

@@ -1,7 +1,7 @@
 //! A packet on its way to a backend.
 
 use crate::count::{Drop, Traffic};
-use crate::frame::{ETHERNET, Parsed};
+use crate::frame::Parsed;
 use crate::hash;
 use crate::plane::{Plane, Verdict};
 use crate::sum::Sum;
@@ -80,7 +80,7 @@ impl Plane {
         let home = hash::slot_of(hash, ladders.len() as u32);
         let traffic = Traffic {
             packets: 1,
-            bytes: (packet.length() + ETHERNET) as u64,
+            bytes: packet.end as u64,
             new_flows: u64::from(packet.is_syn()),
             diverted: u64::from(rung(ladders[home as usize], 0) != id),
         };

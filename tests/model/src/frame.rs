@@ -100,7 +100,7 @@ impl Parsed {
             && if self.v6 {
                 matches!(self.icmp[0], 1..=4)
             } else {
-                matches!(self.icmp[0], 3 | 11 | 12)
+                matches!(self.icmp[0], 3 | 4 | 11 | 12)
             }
     }
 }
@@ -218,7 +218,7 @@ fn parse_v6(packet: &[u8], network: usize, tags: usize, available: usize) -> Opt
 
 /// Looks through extension headers (RFC 8200 §4): the protocol behind them, where it begins, and
 /// whether a fragment header was among them. `None` for what no host on the way may see or skip.
-fn extensions(packet: &[u8], first: u8) -> Option<(u8, usize, Part)> {
+pub(crate) fn extensions(packet: &[u8], first: u8) -> Option<(u8, usize, Part)> {
     let (mut next, mut at, mut part) = (first, 40, Part::Whole);
     for count in 0.. {
         if !matches!(next, 0 | 43 | 44 | 51 | 60) {

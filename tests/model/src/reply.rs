@@ -2,7 +2,6 @@
 
 use crate::count::{Drop, Reply};
 use crate::frame::{ACK, FIN, ICMP, ICMPV6, Parsed, Part, RST, SYN, TCP, long, word};
-use crate::generate::EVERY_KIND;
 use crate::hash::Ip;
 use crate::plane::{Plane, Verdict};
 use crate::sum::{Sum, updated};
@@ -76,6 +75,10 @@ impl Plane {
 
     /// RFC 792 and 4443 §3.1: nobody listens on the port.
     pub(crate) fn unreachable(&mut self, packet: &Parsed, frame: &[u8]) -> Verdict {
+        // RFC 1122 §3.2.2: only about first fragments.
+        if packet.part == Part::Later {
+            return self.drop(Drop::NoBackend);
+        }
         if !self.may_answer() {
             return self.drop(Drop::ReplyLimit);
         }
@@ -98,12 +101,15 @@ impl Plane {
     /// RFC 1191 and 4443 §3.2: what fits beside the tunnel's header.
     pub(crate) fn too_big(&mut self, packet: &Parsed, frame: &[u8], mtu: usize) -> Verdict {
         let may_fragment = !packet.v6 && frame[packet.network + 6] & 0x40 == 0;
-        if !EVERY_KIND || may_fragment || packet.is_icmp() || packet.part == Part::Later {
+        // No IPv6 link has less than 1280 (RFC 8200 §5): nothing smaller need be sent.
+        let is_small = packet.v6 && packet.length() <= 1280;
+        if is_small || may_fragment || packet.is_icmp() || packet.part == Part::Later {
             return self.drop(Drop::TooBig);
         }
         if !self.may_answer() {
             return self.drop(Drop::ReplyLimit);
         }
+        let mtu = if packet.v6 { mtu.max(1280) } else { mtu };
         let quoted = quote(packet, frame);
         let (protocol, kind) = if packet.v6 {
             (ICMPV6, [2, 0])
