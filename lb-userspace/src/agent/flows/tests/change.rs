@@ -155,9 +155,14 @@ fn a_pool_of_the_default_size_is_evaluated_in_milliseconds() {
         flows.fail(*id, 2);
     }
     let wanted = table(5);
-    let begun = std::time::Instant::now();
+    // Of this thread alone: the machine may be busy with other things.
+    let spent = || {
+        let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
+        std::time::Duration::from(nix::time::clock_gettime(clock).unwrap())
+    };
+    let begun = spent();
     let change = flows.evaluate(POOL, RULES, &wanted);
-    let took = begun.elapsed();
+    let took = spent() - begun;
     assert!(change.newly_tcp.len() > 60_000);
     let limit = if cfg!(debug_assertions) { 1000 } else { 20 };
     assert!(took.as_millis() < limit, "{took:?}");
