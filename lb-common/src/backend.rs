@@ -10,6 +10,13 @@ pub struct BackendId(pub u16);
 impl BackendId {
     /// The id that no backend has: an unused rung.
     pub const NONE: Self = Self(0x7fff);
+
+    /// Whether this is [`BackendId::NONE`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_none(self) -> bool {
+        self.0 == Self::NONE.0
+    }
 }
 
 /// What the data plane may do with a backend: a set of bits in one byte.

@@ -121,16 +121,46 @@ const FINAL_MULTIPLIER: u64 = 0xbb67_ae85_84ca_a73b;
 #[inline(always)]
 #[must_use]
 pub const fn hash(packet: &Packet) -> FlowHash {
-    let (source, destination) = (packet.source.words, packet.destination.words);
-    let ports = u32::from_ne_bytes(packet.ports);
+    hash_of(
+        matches!(packet.family, Family::V6),
+        &packet.source,
+        &packet.destination,
+        packet.ports,
+        packet.protocol,
+    )
+}
+
+/// The hash of the flow that a record is about: the same as [`hash`] of its packets.
+#[must_use]
+pub const fn hash_of_key(key: &FlowKey) -> FlowHash {
+    let is_v6 = !(key.source.is_v4() && key.destination.is_v4());
+    hash_of(
+        is_v6,
+        &key.source,
+        &key.destination,
+        key.ports,
+        key.protocol,
+    )
+}
+
+#[inline(always)]
+const fn hash_of(
+    is_v6: bool,
+    source: &Address,
+    destination: &Address,
+    ports: [u8; 4],
+    protocol: u8,
+) -> FlowHash {
+    let (source, destination) = (source.words, destination.words);
+    let ports = u32::from_ne_bytes(ports);
     let mut state = SEED;
-    if matches!(packet.family, Family::V6) {
+    if is_v6 {
         state = mix(state, pair(source[0], source[1]));
         state = mix(state, pair(source[2], destination[2]));
         state = mix(state, pair(destination[0], destination[1]));
     }
     state = mix(state, pair(source[3], destination[3]));
-    state = mix(state, pair(ports, packet.protocol as u32));
+    state = mix(state, pair(ports, protocol as u32));
     FlowHash(finish(state))
 }
 
@@ -241,6 +271,19 @@ mod tests {
         );
         let v6 = tcp(Address::v6([1; 16]), Address::v6([2; 16]), 40_000);
         assert_eq!((hash(&v4).0, hash(&v6).0), GOLDEN);
+    }
+
+    #[test]
+    fn a_record_hashes_as_its_packets_do() {
+        let v4 = tcp(
+            Address::v4([203, 0, 113, 7]),
+            Address::v4([198, 51, 100, 10]),
+            40_000,
+        );
+        let v6 = tcp(Address::v6([1; 16]), Address::v6([2; 16]), 40_000);
+        for packet in [v4, v6] {
+            assert_eq!(hash_of_key(&FlowKey::from(&packet)), hash(&packet));
+        }
     }
 
     /// Taken from the first release; whoever changes it moves every flow of a mixed fleet.

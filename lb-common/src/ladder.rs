@@ -104,6 +104,128 @@ impl core::fmt::Debug for Slot {
     }
 }
 
+/// Who may take a packet of a slot: what a walk over its ladder, and where that has nobody over
+/// the ladders that follow, finds. [`BackendId::NONE`] stands for nobody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Owners {
+    /// The first that takes new flows.
+    pub new: BackendId,
+    /// The first that owns unrecorded flows.
+    pub old: BackendId,
+    /// The first that was lost lately and stands before `old`.
+    pub lost: BackendId,
+}
+
+impl Owners {
+    /// Nobody at all.
+    pub const NOBODY: Self = Self {
+        new: BackendId::NONE,
+        old: BackendId::NONE,
+        lost: BackendId::NONE,
+    };
+
+    /// Walks from slot `home` of a table of `slots`. `owns` is the bit that makes somebody the owner
+    /// of unrecorded flows: `OLD` for TCP, `OLD_UDP` for UDP. Every state is read once, so that what is
+    /// found was true at one moment of each backend.
+    #[inline(always)]
+    pub fn walk(
+        home: u32,
+        slots: u32,
+        owns: u32,
+        slot_at: impl Fn(u32) -> Option<Slot>,
+        state: impl Fn(BackendId) -> BackendState,
+    ) -> Self {
+        let mut found = Self::NOBODY;
+        let mut index = home;
+        for _ in 0..SLOTS_WALKED_MAX {
+            let Some(slot) = slot_at(index) else {
+                return found;
+            };
+            for rung in 0..RUNGS {
+                let id = slot.rung(rung);
+                let state = state(id);
+                if found.new.is_none() && state.has(BackendState::NEW) {
+                    found.new = id;
+                }
+                if found.old.is_none() {
+                    if state.has(owns) {
+                        found.old = id;
+                    } else if found.lost.is_none() && state.has(BackendState::LOST) {
+                        found.lost = id;
+                    }
+                }
+                if !found.new.is_none() && !found.old.is_none() {
+                    return found;
+                }
+            }
+            index = following(index, slots);
+        }
+        found
+    }
+}
+
+/// The first that takes new flows and is not `but`, on the same walk as [`Owners::walk`].
+#[inline(always)]
+pub fn next_new(
+    home: u32,
+    slots: u32,
+    but: BackendId,
+    slot_at: impl Fn(u32) -> Option<Slot>,
+    state: impl Fn(BackendId) -> BackendState,
+) -> BackendId {
+    let mut index = home;
+    for _ in 0..SLOTS_WALKED_MAX {
+        let Some(slot) = slot_at(index) else {
+            return BackendId::NONE;
+        };
+        for rung in 0..RUNGS {
+            let id = slot.rung(rung);
+            if id != but && state(id).has(BackendState::NEW) {
+                return id;
+            }
+        }
+        index = following(index, slots);
+    }
+    BackendId::NONE
+}
+
+/// The slot behind `index`; behind the last comes the first.
+#[inline(always)]
+#[must_use]
+pub const fn following(index: u32, slots: u32) -> u32 {
+    if index + 1 < slots { index + 1 } else { 0 }
+}
+
+/// An entry of a table's second half: who owned a slot before, by protocol.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Previous(pub u64);
+
+impl Previous {
+    /// Nobody.
+    pub const NOBODY: Self = Self::new(BackendId::NONE, BackendId::NONE);
+
+    /// The previous owners of TCP and of UDP flows.
+    #[must_use]
+    pub const fn new(tcp: BackendId, udp: BackendId) -> Self {
+        Self(tcp.0 as u64 | (udp.0 as u64) << 16)
+    }
+
+    /// Of TCP flows.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tcp(self) -> BackendId {
+        BackendId(self.0 as u16)
+    }
+
+    /// Of UDP flows.
+    #[inline(always)]
+    #[must_use]
+    pub const fn udp(self) -> BackendId {
+        BackendId((self.0 >> 16) as u16)
+    }
+}
+
 /// The slot of a flow in a table of `slots`: the hash scaled to the table (Lemire, "Fast random
 /// integer generation in an interval", 2019), which costs one multiplication where `%` costs a
 /// division.

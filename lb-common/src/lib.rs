@@ -22,6 +22,7 @@ pub mod packet;
 mod pod;
 pub mod pool;
 pub mod port;
+pub mod quic;
 pub mod service;
 pub mod settings;
 pub mod verdict;

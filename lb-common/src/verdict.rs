@@ -1,10 +1,12 @@
 //! What becomes of a packet, and why.
 
+use crate::counters::Pass;
+
 /// What becomes of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// Not ours: to the gateway's own kernel, untouched.
-    Pass,
+    /// To the gateway's own kernel, untouched.
+    Pass(Pass),
     /// Out of the interface that it came in by.
     Transmit,
     /// Out of another interface: an index into `DEVICES`.

@@ -1,70 +1,144 @@
-//! From a flow to a backend: slot, then rung.
+//! From a flow to a backend: slot, then rung; in an unstable slot by way of the flow maps.
 
 use lb_common::backend::BackendId;
-use lb_common::flow::FlowHash;
-use lb_common::ladder::{SLOTS_WALKED_MAX, Slot, slot_index};
-use lb_common::service::Service;
+use lb_common::flow::{FlowHash, FlowKey};
+use lb_common::ladder::{Slot, slot_index};
+use lb_common::packet::{Packet, Transport};
+use lb_common::quic;
+use lb_common::service::{Service, option};
 use lb_common::verdict::DropReason;
 
+use crate::cursor::Frame;
+use crate::flow::{self, Query, Taker};
 use crate::maps::{self, LiveBackend};
+use crate::{event, suspicion};
 
 /// What a flow's slot says.
 pub enum Choice {
-    /// Forward to this backend, which stands on this rung.
+    /// Forward to this backend.
     Backend {
         /// The backend.
         id: BackendId,
-        /// 0 for the slot's own primary.
-        rung: usize,
+        /// Whether it is its slot's own primary.
+        is_home: bool,
         /// Its element.
         backend: LiveBackend,
     },
+    /// The flow's backend was lost: reset it.
+    Lost,
     /// No backend takes the packet.
     Empty,
 }
 
-/// Chooses the backend of a flow.
+/// Chooses the backend of a packet.
 ///
-/// A settled slot whose rung 0 is plainly up costs one slot and one state word. The flow maps
-/// belong between these two branches: an unstable slot will ask them before it walks.
+/// A settled slot whose rung 0 is plainly up costs one slot and one state word, and for a SYN one
+/// fingerprint; neither flow map is looked into, whatever comes.
 #[inline(always)]
-pub fn choose(service: &Service, flow: FlowHash) -> Result<Choice, DropReason> {
-    let home = slot_index(flow.slot_bits(), service.slots);
+pub fn choose(
+    frame: &Frame<'_>,
+    packet: &Packet,
+    service: &Service,
+    hash: FlowHash,
+) -> Result<Choice, DropReason> {
+    let home = slot_index(hash.slot_bits(), service.slots);
     let slot = maps::slot(service.pool, home).ok_or(DropReason::NoTable)?;
     let owner = slot.rung(0);
-    if slot.is_settled()
+    let is_repeated = packet.opens_flow() && suspicion::is_repeated(hash, packet.sequence);
+    if service.detours == 0
+        && slot.is_settled()
         && let Some(backend) = maps::backend(owner)
         && backend.state().is_stable()
+        && !(is_repeated && left_alone(service, owner, packet))
     {
         return Ok(Choice::Backend {
             id: owner,
-            rung: 0,
+            is_home: true,
             backend,
         });
     }
-    Ok(walk(service, home, slot))
+    let mut traits = traits(frame, packet, service);
+    if is_repeated {
+        traits |= flow::REPEATED;
+    }
+    ask(packet, service, hash, home, slot, traits)
 }
 
-/// The first rung that takes new flows: of this slot, else of the slots that follow.
+/// Chooses where an ICMP error about a flow goes; `packet` is one that the flow's client could have
+/// sent.
 #[inline(always)]
-fn walk(service: &Service, home: u32, slot: Slot) -> Choice {
-    let mut slot = slot;
-    let mut index = home;
-    for _ in 0..SLOTS_WALKED_MAX {
-        if let Some((rung, id)) = slot.first_open(maps::backend_state)
-            && let Some(backend) = maps::backend(id)
-        {
-            return Choice::Backend { id, rung, backend };
-        }
-        index = if index + 1 < service.slots {
-            index + 1
-        } else {
-            0
-        };
-        let Some(next) = maps::slot(service.pool, index) else {
-            return Choice::Empty;
-        };
-        slot = next;
+pub fn choose_for_error(
+    packet: &Packet,
+    service: &Service,
+    hash: FlowHash,
+) -> Result<Choice, DropReason> {
+    let home = slot_index(hash.slot_bits(), service.slots);
+    let slot = maps::slot(service.pool, home).ok_or(DropReason::NoTable)?;
+    let traits = match packet.protocol {
+        lb_common::packet::TCP => flow::ERROR | flow::TCP,
+        _ => flow::ERROR,
+    };
+    ask(packet, service, hash, home, slot, traits)
+}
+
+/// Whether a SYN that came again needs another backend, because no agent is alive to look into it.
+/// With an agent this tells it, and the SYN goes where it went.
+#[inline(always)]
+fn left_alone(service: &Service, owner: BackendId, packet: &Packet) -> bool {
+    if suspicion::is_agent_silent() {
+        return true;
     }
-    Choice::Empty
+    if let Some(key) = flow::key_place() {
+        *key = FlowKey::from(packet);
+        event::repeated(service.pool, owner, key);
+    }
+    false
+}
+
+#[inline(always)]
+fn traits(frame: &Frame<'_>, packet: &Packet, service: &Service) -> u32 {
+    match packet.transport {
+        Transport::Tcp(flags) => {
+            let opens = if flags.opens() { flow::OPENS } else { 0 };
+            let closes = if flags.closes() { flow::CLOSES } else { 0 };
+            let resets = if flags.resets() { flow::RESETS } else { 0 };
+            flow::TCP | opens | closes | resets
+        }
+        _ if service.options & option::QUIC != 0 && quic::opens_flow(frame, packet) => flow::OPENS,
+        _ => 0,
+    }
+}
+
+#[inline(always)]
+fn ask(
+    packet: &Packet,
+    service: &Service,
+    hash: FlowHash,
+    home: u32,
+    slot: Slot,
+    traits: u32,
+) -> Result<Choice, DropReason> {
+    let taker = flow::choose(|query: &mut Query| {
+        query.key = FlowKey::from(packet);
+        query.hash = hash;
+        query.slot = slot;
+        query.service = *service;
+        query.home = home;
+        query.sequence = packet.sequence;
+        query.traits = traits;
+    });
+    if let Some(id) = taker.backend() {
+        let backend = maps::backend(id).ok_or(DropReason::Internal)?;
+        let is_home = id == slot.rung(0);
+        return Ok(Choice::Backend {
+            id,
+            is_home,
+            backend,
+        });
+    }
+    match taker {
+        Taker::LOST => Ok(Choice::Lost),
+        Taker::NOBODY => Ok(Choice::Empty),
+        _ => Err(DropReason::Internal),
+    }
 }

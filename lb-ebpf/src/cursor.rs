@@ -96,6 +96,7 @@ impl<'a> Frame<'a> {
     #[inline(always)]
     fn pointer<const N: usize>(&self, offset: usize) -> Option<*mut [u8; N]> {
         let (start, end) = self.ends();
+        let offset = offset & 0xfff;
         if start + offset + N > end {
             return None;
         }

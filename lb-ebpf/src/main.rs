@@ -14,9 +14,15 @@
 #[cfg(target_arch = "bpf")]
 mod balance;
 #[cfg(target_arch = "bpf")]
+mod clock;
+#[cfg(target_arch = "bpf")]
 mod count;
 #[cfg(target_arch = "bpf")]
 mod cursor;
+#[cfg(target_arch = "bpf")]
+mod event;
+#[cfg(target_arch = "bpf")]
+mod flow;
 #[cfg(target_arch = "bpf")]
 mod forward;
 #[cfg(target_arch = "bpf")]
@@ -29,12 +35,15 @@ mod reading;
 mod reply;
 #[cfg(target_arch = "bpf")]
 mod service;
+#[cfg(target_arch = "bpf")]
+mod suspicion;
 
 #[cfg(target_arch = "bpf")]
 mod entry {
     use aya_ebpf::bindings::xdp_action;
     use aya_ebpf::macros::xdp;
     use aya_ebpf::programs::XdpContext;
+    use lb_common::counters::Pass;
     use lb_common::flow;
     use lb_common::packet::{self, Carried, Packet, Transport, plain};
     use lb_common::service::detour;
@@ -60,7 +69,7 @@ mod entry {
             Carried::Ipv4 => plain_v4(frame.lend()),
             Carried::Ipv6 => plain_v6(frame.lend()),
             Carried::Tagged => NOT_PLAIN,
-            Carried::Other => return xdp_action::XDP_PASS,
+            Carried::Other => return action(&frame, Ok(Verdict::Pass(Pass::NotOurs))),
         };
         if action != NOT_PLAIN {
             return action;
@@ -98,7 +107,7 @@ mod entry {
     fn odd(mut frame: Frame<'_>) -> u32 {
         let outcome = match reading::packet(&mut frame) {
             Some(packet) => serve(&mut frame, packet),
-            None => Ok(Verdict::Pass),
+            None => Ok(Verdict::Pass(Pass::NotOurs)),
         };
         action(&frame, outcome)
     }
@@ -107,7 +116,10 @@ mod entry {
     #[inline(always)]
     fn action(frame: &Frame<'_>, outcome: Result<Verdict, DropReason>) -> u32 {
         match outcome {
-            Ok(Verdict::Pass) => xdp_action::XDP_PASS,
+            Ok(Verdict::Pass(why)) => {
+                count::pass(why);
+                xdp_action::XDP_PASS
+            }
             Ok(Verdict::Transmit) => {
                 aya_log_ebpf::debug!(frame, "sent out of the interface that it came in by");
                 xdp_action::XDP_TX
@@ -129,7 +141,7 @@ mod entry {
         let service = match service::find(packet) {
             Found::Service(service) => service,
             Found::Vip => return vip(frame, packet),
-            Found::Nothing => return Ok(Verdict::Pass),
+            Found::Nothing => return Ok(Verdict::Pass(Pass::NotOurs)),
         };
         if service.detours & detour::FRAGMENTS != 0 {
             packet.ports = [0; 4];
@@ -137,8 +149,16 @@ mod entry {
             return Err(DropReason::Fragment);
         }
         let flow = flow::hash(packet);
-        match balance::choose(service, flow)? {
-            Choice::Backend { id, rung, backend } => {
+        let choice = match packet.transport {
+            Transport::Error => balance::choose_for_error(packet, service, flow)?,
+            _ => balance::choose(frame, packet, service, flow)?,
+        };
+        match choice {
+            Choice::Backend {
+                id,
+                is_home,
+                backend,
+            } => {
                 let verdict = match forward::to(frame, packet, service, flow, backend)? {
                     Sent::Forwarded(verdict) => verdict,
                     Sent::Answered => return Ok(Verdict::Transmit),
@@ -146,9 +166,10 @@ mod entry {
                 if let Verdict::Redirect(port) = verdict {
                     maps::redirect(port)?;
                 }
-                count::forwarded(service, id, rung, packet);
+                count::forwarded(service, id, is_home, packet);
                 Ok(verdict)
             }
+            Choice::Lost => reply::backend_lost(frame, packet),
             Choice::Empty => reply::on_empty(frame, packet, service),
         }
     }

@@ -3,12 +3,13 @@
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
+use aya_ebpf::maps::ring_buf::RingBufEntry;
 use lb_common::address::Address;
 use lb_common::backend::{Backend, BackendId, BackendState, NextHop};
 use lb_common::counters::{FlowCount, Pass, Reply, Traffic};
 use lb_common::event::{Event, FINGERPRINTS as MARKS, Suspicion};
 use lb_common::flow::{FlowEntry, FlowKey};
-use lb_common::ladder::Slot;
+use lb_common::ladder::{Previous, Slot};
 use lb_common::maps::{
     BACKENDS_MAX, EVENTS_BYTES, FLOWS_DEFAULT, FLOWS_NEW_DEFAULT, MMAPABLE, POOLS_MAX, PORTS_MAX,
     SERVICES_MAX, SLOTS_DEFAULT, TABLE_FLAGS,
@@ -22,6 +23,8 @@ use lb_common::service::{
 };
 use lb_common::settings::Settings;
 use lb_common::verdict::DropReason;
+
+use crate::flow::Query;
 
 type Table = Array<Slot, { 2 * SLOTS_DEFAULT as usize }, { TABLE_FLAGS as usize }>;
 
@@ -72,6 +75,9 @@ static FINGERPRINTS: PerCpuArray<u64, { MARKS as usize }> = PerCpuArray::new();
 static TOLD_EMPTY: PerCpuArray<u32, { POOLS_MAX as usize }> = PerCpuArray::new();
 #[btf_map]
 static CLOCK: Array<u64, 2, { MMAPABLE as usize }> = Array::new();
+/// What `flow` is asked about the packet at hand.
+#[btf_map]
+static QUERY: PerCpuArray<Query, 1> = PerCpuArray::new();
 /// A word to be written and read again.
 #[btf_map]
 static FORGOTTEN: PerCpuArray<u64, 1> = PerCpuArray::new();
@@ -127,6 +133,22 @@ impl LiveBackend {
         // SAFETY: the element lies in the map, and the word is aligned. Volatile: it must be read
         // where it stands, once, and not be kept.
         unsafe { (&raw const (*self.0).state).read_volatile() }
+    }
+
+    /// How often its id was given away.
+    #[inline(always)]
+    pub fn generation(self) -> u32 {
+        // SAFETY: the element lies in the map, and the word is aligned.
+        unsafe { (&raw const (*self.0).generation).read_volatile() }
+    }
+
+    /// Sets `TRACK` in a state that was `state` just now. Only for when no agent is alive to do it;
+    /// one that starts at this moment reads states after its first sign of life.
+    #[inline(always)]
+    pub fn track(self, state: BackendState) {
+        let tracked = BackendState(state.0 | BackendState::TRACK);
+        // SAFETY: as in `state`; the map is written to by every CPU, with the same value.
+        unsafe { (&raw mut (*self.0.cast_mut()).state).write_volatile(tracked) };
     }
 
     /// Its next hop at this moment.
@@ -200,6 +222,132 @@ pub fn drop_counter(reason: DropReason) -> Option<*mut u64> {
 #[inline(always)]
 pub fn reply_counter(reply: Reply) -> Option<*mut u64> {
     REPLIES.get_ptr_mut(reply as u32)
+}
+
+#[inline(always)]
+pub fn pass_counter(pass: Pass) -> Option<*mut u64> {
+    PASSES.get_ptr_mut(pass as u32)
+}
+
+#[inline(always)]
+pub fn flow_counter(what: FlowCount) -> Option<*mut u64> {
+    FLOW_COUNTS.get_ptr_mut(what as u32)
+}
+
+/// The previous owners of slot `index` of a table of `slots`.
+#[inline(always)]
+pub fn previous(pool: u16, slots: u32, index: u32) -> Option<Previous> {
+    slot(pool, slots + index).map(|entry| Previous(entry.0))
+}
+
+#[inline(always)]
+pub fn suspicion(id: BackendId) -> Option<*mut Suspicion> {
+    SUSPICIONS.get_ptr_mut(u32::from(id.0))
+}
+
+#[inline(always)]
+pub fn told_empty(pool: u16) -> Option<*mut u32> {
+    TOLD_EMPTY.get_ptr_mut(u32::from(pool))
+}
+
+#[inline(always)]
+pub fn fingerprint(index: u32) -> Option<*mut u64> {
+    FINGERPRINTS.get_ptr_mut(index)
+}
+
+/// When the agent last gave a sign of life; 0 for never.
+#[inline(always)]
+pub fn heartbeat() -> u64 {
+    clock_word(0)
+}
+
+/// The time that a test has set.
+#[inline(always)]
+pub fn clock_for_tests() -> u64 {
+    clock_word(1)
+}
+
+#[inline(always)]
+fn clock_word(index: u32) -> u64 {
+    match CLOCK.get_ptr(index) {
+        // SAFETY: an aligned word of the map, which the agent stores to from another CPU.
+        Some(word) => unsafe { word.read_volatile() },
+        None => 0,
+    }
+}
+
+/// Room for one event in the ring; `None` if it is full.
+#[inline(always)]
+pub fn reserve_event() -> Option<RingBufEntry<Event>> {
+    EVENTS.reserve(0)
+}
+
+/// One of the two flow maps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Flows {
+    /// `FLOWS`.
+    Kept,
+    /// `FLOWS_NEW`.
+    New,
+}
+
+/// A record in a flow map. Other CPUs, and the sweep, may write or delete it at any time; what is
+/// read of it was true a moment ago, and that is all that is asked of it.
+#[derive(Clone, Copy)]
+pub struct LiveEntry(*mut FlowEntry);
+
+impl LiveEntry {
+    /// What it says now.
+    #[inline(always)]
+    pub fn read(self) -> FlowEntry {
+        // SAFETY: the kernel keeps the element's memory for as long as the program runs, also when
+        // it is deleted meanwhile; its words are aligned.
+        unsafe { self.0.read_volatile() }
+    }
+
+    /// Writes what changes while a record lives.
+    #[inline(always)]
+    pub fn touch(self, last: u32, flags: u16) {
+        // SAFETY: as in `read`. A store that hits an element which was given to another flow meanwhile
+        // sets that one's age and flags for a moment; the packet after sets them right.
+        unsafe {
+            (&raw mut (*self.0).last).write_volatile(last);
+            (&raw mut (*self.0).flags).write_volatile(flags);
+        }
+    }
+}
+
+#[inline(always)]
+pub fn flow(map: Flows, key: &FlowKey) -> Option<LiveEntry> {
+    match map {
+        Flows::Kept => FLOWS.get_ptr_mut(key),
+        Flows::New => FLOWS_NEW.get_ptr_mut(key),
+    }
+    .map(LiveEntry)
+}
+
+/// Writes a record; `false` if the map took none.
+#[inline(always)]
+pub fn insert_flow(map: Flows, key: &FlowKey, entry: &FlowEntry) -> bool {
+    match map {
+        Flows::Kept => FLOWS.insert(key, entry, 0),
+        Flows::New => FLOWS_NEW.insert(key, entry, 0),
+    }
+    .is_ok()
+}
+
+#[inline(always)]
+pub fn remove_flow(map: Flows, key: &FlowKey) {
+    // An error says that it is gone already.
+    let _ = match map {
+        Flows::Kept => FLOWS.remove(key),
+        Flows::New => FLOWS_NEW.remove(key),
+    };
+}
+
+#[inline(always)]
+pub fn query() -> Option<*mut Query> {
+    QUERY.get_ptr_mut(0)
 }
 
 #[inline(always)]

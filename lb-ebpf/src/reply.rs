@@ -9,7 +9,7 @@ mod header;
 
 use aya_ebpf::bindings::xdp_md;
 use lb_common::checksum;
-use lb_common::counters::Reply;
+use lb_common::counters::{Pass, Reply};
 use lb_common::packet::{Cursor, Family, Packet, TCP, Transport};
 use lb_common::pool::OnEmpty;
 use lb_common::service::Service;
@@ -38,13 +38,23 @@ pub fn on_empty(
         .ok_or(DropReason::Internal)?
         .on_empty
     {
-        PASS => Ok(Verdict::Pass),
+        PASS => Ok(Verdict::Pass(Pass::Empty)),
         DROP => Err(DropReason::NoBackend),
         _ => match packet.transport {
             Transport::Tcp(flags) if flags.resets() => Err(DropReason::NoBackend),
             Transport::Tcp(_) => reset(frame, Reply::Reset),
             _ => error::unreachable(frame),
         },
+    }
+}
+
+/// A packet of a flow whose backend is gone: reset, so that the client begins anew at once. What is
+/// never answered with a reset, a reset above all, is dropped.
+#[inline(always)]
+pub fn backend_lost(frame: &mut Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason> {
+    match packet.transport {
+        Transport::Tcp(flags) if !flags.resets() => reset(frame, Reply::LossReset),
+        _ => Err(DropReason::BackendLost),
     }
 }
 

@@ -4,7 +4,7 @@
 //! One task, [`gateway::Gateway`], takes every decision and is the only writer of the data plane.
 //! Health checks, netlink and the control socket send it messages through bounded channels. What
 //! can be decided without I/O is decided in pure modules: `plan`, `maglev`, `identity`, `desired`,
-//! `effective`, `changes`.
+//! `effective`, `changes`, `flows`.
 
 pub mod announce;
 pub mod changes;
@@ -13,6 +13,7 @@ pub mod desired;
 pub mod detach;
 pub mod effective;
 pub mod events;
+pub mod flows;
 mod gateway;
 pub mod identity;
 pub mod intent;

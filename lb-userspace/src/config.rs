@@ -108,6 +108,8 @@ pub struct Agent {
     pub tunnel_source_v6: Ipv6Net,
     /// The most health probes a second, all pools together.
     pub probes_per_second: u32,
+    /// The most flows on record.
+    pub flows_max: u32,
 }
 
 /// `[[pool]]`: the backends of one tier, with roles, weights and one health check.
@@ -144,6 +146,21 @@ pub struct FlowTimes {
     pub udp_window: Duration,
     /// Life of a record that no packet uses.
     pub idle: Duration,
+    /// How long flows of a backend that failed are told so.
+    pub lost_for: Duration,
+    /// Life of a record made by a SYN that nothing followed, and of one whose flow was closed.
+    pub embryo: Duration,
+}
+
+impl FlowTimes {
+    /// Where the file says nothing.
+    pub const DEFAULT: Self = Self {
+        window: Duration::from_secs(5 * 60),
+        udp_window: Duration::from_secs(30),
+        idle: Duration::from_secs(60 * 60),
+        lost_for: Duration::from_secs(60),
+        embryo: Duration::from_secs(60),
+    };
 }
 
 /// One server in a pool.

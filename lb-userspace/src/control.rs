@@ -114,6 +114,8 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     /// Pools, in the configuration's order.
     pub pools: Vec<PoolStatus>,
+    /// Backends that left the configuration and keep the flows that they have.
+    pub removed: Vec<BackendStatus>,
 }
 
 /// The agent itself.
@@ -135,10 +137,56 @@ pub struct AgentStatus {
     pub drops: BTreeMap<String, u64>,
     /// Packets that the program answered by itself, by kind.
     pub replies: BTreeMap<String, u64>,
+    /// Packets left to this host's kernel, by reason.
+    pub passes: BTreeMap<String, u64>,
+    /// The records of flows.
+    pub flows: FlowsStatus,
     /// The budget of health probes.
     pub probes: ProbeStatus,
     /// Kernel memory of the maps, bytes.
     pub map_bytes: u64,
+}
+
+/// The records of flows: only those of unstable slots are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FlowsStatus {
+    /// Records of flows of which more than one packet was seen, as the last sweep counted them.
+    pub recorded: u64,
+    /// Most of them.
+    pub recorded_max: u32,
+    /// Records of flows of which one packet was seen.
+    pub recorded_new: u64,
+    /// Most of them; later ones push earlier ones out.
+    pub recorded_new_max: u32,
+    /// What the program did with records, by happening.
+    pub counts: BTreeMap<String, u64>,
+    /// Sweeps since the agent started.
+    pub sweeps: u64,
+    /// How long the last one took, seconds.
+    pub sweep_seconds: f64,
+    /// Records that it deleted.
+    pub sweep_deleted: u64,
+    /// Age of the agent's last sign of life, seconds.
+    pub heartbeat_seconds: f64,
+}
+
+/// Why not every packet of a pool takes the shortest way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InstabilityStatus {
+    /// Slots whose flows are looked up.
+    pub slots: u32,
+    /// Those of them whose owner changed, within their window.
+    pub slots_changed: u32,
+    /// Since when, RFC 3339; `None` where it began before this agent.
+    pub since: Option<String>,
+    /// When it ends, RFC 3339; `None` while something has no end of its own.
+    pub until: Option<String>,
+    /// Why, in words.
+    pub causes: Vec<String>,
+    /// Flows of the pool on record, as the last sweep counted them.
+    pub recorded: u64,
+    /// Those that their slot alone would send elsewhere.
+    pub needed: u64,
 }
 
 /// An interface that the program is attached to.
@@ -202,6 +250,8 @@ pub struct PoolStatus {
     pub on_empty: String,
     /// `tcp` or `http`; `None` without a check.
     pub check: Option<String>,
+    /// What is not settled; `None` while every packet takes the shortest way.
+    pub unstable: Option<InstabilityStatus>,
     /// Backends, in the configuration's order.
     pub backends: Vec<BackendStatus>,
 }
@@ -246,6 +296,14 @@ pub struct BackendStatus {
     pub reason: String,
     /// Since when, RFC 3339.
     pub since: String,
+    /// What it is to flows: `settled`, `tracked`, `warming`, `draining`, `removed`, `lost` or `down`.
+    pub flows: String,
+    /// When that ends by itself, RFC 3339.
+    pub flows_until: Option<String>,
+    /// SYNs that clients sent again after the first went to it.
+    pub repeated_syns: u64,
+    /// Resets sent to flows that it had.
+    pub resets: u64,
     /// What its checker did; `None` without a check.
     pub checks: Option<CheckStatus>,
     /// Since its id was given to it.
@@ -332,10 +390,39 @@ pub struct Route {
     pub rung: Option<u32>,
     /// Slots that were passed because none of their rungs takes flows.
     pub slots_passed: u32,
+    /// Whether the slot is stable: nothing but it and its owner's state is looked at.
+    pub stable: bool,
+    /// Takes a new flow of this slot.
+    pub e_new: Option<String>,
+    /// Has a TCP flow of this slot that is not recorded, or a UDP flow.
+    pub e_old: Option<String>,
+    /// The owner before the slot changed, while that counts.
+    pub previous: Option<String>,
+    /// Whether a backend was lost lately that such a flow may have had.
+    pub lost: bool,
+    /// The record that the flow's packets follow, or would if its backend were alive.
+    pub record: Option<RecordStatus>,
     /// Why this one, in words.
     pub why: String,
     /// The slot's ladder.
     pub ladder: Vec<Rung>,
+}
+
+/// The record of a flow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecordStatus {
+    /// `FLOWS`, or `FLOWS_NEW` while one packet of it was seen.
+    pub map: String,
+    /// The backend.
+    pub backend: String,
+    /// Whether that backend is alive, and still who it was.
+    pub live: bool,
+    /// Whether a newer connection of the same addresses and ports began.
+    pub superseded: bool,
+    /// Whether its last packet had FIN or RST.
+    pub closing: bool,
+    /// Seconds since its last packet.
+    pub age_seconds: f64,
 }
 
 /// One rung of a ladder.
@@ -356,7 +443,8 @@ pub struct Event {
     pub number: u64,
     /// When, RFC 3339 with microseconds.
     pub at: String,
-    /// `state`, `admin`, `weight`, `next-hop`, `config`, `attach`, `vip`, `agent`.
+    /// `state`, `admin`, `weight`, `next-hop`, `config`, `attach`, `vip`, `agent`, `suspected`,
+    /// `rescued`, `reset`, `empty`, `removed`.
     pub kind: String,
     /// The pool it concerns.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,7 @@
 //! shares no code with the program.
 
 mod echo;
+mod flow_duties;
 mod fuzz;
 mod ipip;
 mod jumbo;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use lb_common::backend::{BackendId, BackendState, Encapsulation};
 use lb_common::pool::OnEmpty;
 use lb_tests::datapath::Gateway;
-use lb_tests::packet;
+use lb_tests::packet::{self, SYN};
 use lb_userspace::agent::plan::{Contents, plan};
 
 use crate::setup::{CLIENT_V4, POOL, WEB_V4, backend_of, one_pool, served, slot};
@@ -30,9 +30,12 @@ fn a_data_plane_opened_again_over_its_pins_is_the_same() -> Result<()> {
     assert_eq!(gateway.datapath.actual()?, actual);
     assert_eq!(gateway.datapath.table_id(POOL)?, table);
     assert_eq!(gateway.states.state(BackendId(0)), BackendState::DRAINING);
-    assert_eq!(gateway.counters.backend(BackendId(1))?.packets, 4);
-    let frame = packet::tcp(CLIENT_V4, WEB_V4).build();
-    assert_eq!(backend_of(&gateway.run(&frame)?), Some(1));
+    // The middles of flows that nobody recorded are the drained backend's own; a new one is not.
+    assert_eq!(gateway.counters.backend(BackendId(0))?.packets, 4);
+    let frame = packet::tcp(CLIENT_V4, WEB_V4);
+    assert_eq!(backend_of(&gateway.run(&frame.clone().build())?), Some(0));
+    let opening = frame.flags(SYN).build();
+    assert_eq!(backend_of(&gateway.run(&opening)?), Some(1));
     Ok(())
 }
 

@@ -46,6 +46,11 @@ pub fn slot(ids: &[u16]) -> Slot {
 /// A gateway with port 0 on loopback, tunnel sources 198.18.0.0/16 and 100::/64, and nothing else.
 pub fn bare() -> Result<Gateway> {
     let mut gateway = Gateway::new()?;
+    fill_bare(&mut gateway)?;
+    Ok(gateway)
+}
+
+fn fill_bare(gateway: &mut Gateway) -> Result<()> {
     gateway.port(0, LOOPBACK, GATEWAY_MAC, MTU)?;
     gateway.settings(Settings {
         tunnel_source_v4: Address::v4([198, 18, 0, 0]),
@@ -53,7 +58,7 @@ pub fn bare() -> Result<Gateway> {
         tunnel_fill_v4: u32::from_ne_bytes([0, 0, 0xff, 0xff]),
         tunnel_fill_v6: u32::MAX,
     });
-    Ok(gateway)
+    Ok(())
 }
 
 /// A gateway with one pool, whose backends (ids from 0 on) are all up behind port 0, and four
@@ -63,7 +68,19 @@ pub fn one_pool(
     backends: &[(&str, Encapsulation)],
     table: Vec<Slot>,
 ) -> Result<Gateway> {
-    let mut gateway = bare()?;
+    let mut gateway = Gateway::new()?;
+    fill_one_pool(&mut gateway, on_empty, backends, table)?;
+    Ok(gateway)
+}
+
+/// The same, in a gateway that was loaded in another way.
+pub fn fill_one_pool(
+    gateway: &mut Gateway,
+    on_empty: OnEmpty,
+    backends: &[(&str, Encapsulation)],
+    table: Vec<Slot>,
+) -> Result<()> {
+    fill_bare(gateway)?;
     gateway.pool(POOL.0, on_empty, table);
     for (id, (address, encapsulation)) in (0..).zip(backends) {
         gateway.backend(id, POOL, *address, *encapsulation);
@@ -76,7 +93,7 @@ pub fn one_pool(
     for id in 0..backends.len() as u16 {
         gateway.up(BackendId(id), mac(id), 0);
     }
-    Ok(gateway)
+    Ok(())
 }
 
 /// As [`one_pool`], with one backend that is reached without a tunnel.

@@ -26,6 +26,8 @@ use crate::packet::Frame;
 pub const LOOPBACK: u32 = 1;
 /// XDP_PACKET_HEADROOM: what BPF_PROG_TEST_RUN leaves in front of a frame.
 const HEADROOM: usize = 256;
+/// Entries of `FLOWS`: what a test needs, not what a gateway does.
+const FLOWS_MAX: u32 = 4096;
 /// The room for what a program adds in front of a frame.
 const GROWTH_MAX: usize = 256;
 
@@ -39,6 +41,7 @@ pub struct Gateway {
     pub counters: Counters,
     /// What the maps should hold; [`Gateway::apply`] brings them there.
     pub desired: Contents,
+    options: Options,
     // Declared last: the pins go after what is pinned.
     bpffs: BpfFs,
 }
@@ -82,8 +85,31 @@ impl Gateway {
     /// # Errors
     /// Without root, or if the kernel refuses the program.
     pub fn new() -> Result<Self> {
+        Self::with(|options| options)
+    }
+
+    /// Loads the program with a clock that stands until [`Gateway::set_time`] moves it.
+    ///
+    /// # Errors
+    /// As [`Gateway::new`].
+    pub fn with_clock() -> Result<Self> {
+        Self::with(|options| Options {
+            clock_in_map: true,
+            ..options
+        })
+    }
+
+    /// Loads the program with other options than most tests want.
+    ///
+    /// # Errors
+    /// As [`Gateway::new`].
+    pub fn with(change: impl FnOnce(Options) -> Options) -> Result<Self> {
         let bpffs = BpfFs::new()?;
-        let (datapath, states, counters) = open(&bpffs)?;
+        let options = change(Options {
+            flows_max: FLOWS_MAX,
+            ..Options::at(bpffs.path())
+        });
+        let (datapath, states, counters) = open(&options)?;
         let desired = Contents {
             vips: vec![0; VIP_FILTER_ENTRIES as usize],
             ..Contents::default()
@@ -93,8 +119,27 @@ impl Gateway {
             states,
             counters,
             desired,
+            options,
             bpffs,
         })
+    }
+
+    /// Sets the time that the program goes by, monotonic ns: only [`Gateway::with_clock`].
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_time(&self, now: u64) -> Result<()> {
+        self.datapath.clock()?.set(now);
+        Ok(())
+    }
+
+    /// Says that an agent was alive at `now`, or, with 0, that there never was one.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn beat(&self, now: u64) -> Result<()> {
+        self.datapath.clock()?.beat(now);
+        Ok(())
     }
 
     /// Closes everything and opens it again over the same pins, as an agent that restarts does.
@@ -104,18 +149,20 @@ impl Gateway {
     pub fn reopened(self) -> Result<Self> {
         let Self {
             desired,
+            options,
             bpffs,
             datapath,
             ..
         } = self;
         // It holds the lock of the pins.
         drop(datapath);
-        let (datapath, states, counters) = open(&bpffs)?;
+        let (datapath, states, counters) = open(&options)?;
         Ok(Self {
             datapath,
             states,
             counters,
             desired,
+            options,
             bpffs,
         })
     }
@@ -258,11 +305,8 @@ impl Gateway {
     }
 }
 
-fn open(bpffs: &BpfFs) -> Result<(Datapath, BackendStates, Counters)> {
-    let datapath = Datapath::open(&Options {
-        pin: bpffs.path().to_owned(),
-        log_packets: false,
-    })?;
+fn open(options: &Options) -> Result<(Datapath, BackendStates, Counters)> {
+    let datapath = Datapath::open(options)?;
     let states = datapath.backend_states()?;
     let counters = datapath.counters()?;
     Ok((datapath, states, counters))

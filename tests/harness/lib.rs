@@ -23,6 +23,7 @@ pub mod bpffs;
 pub mod canary;
 pub mod datapath;
 pub mod distribution;
+pub mod duties;
 pub mod link;
 pub mod load;
 pub mod mac;

@@ -2,7 +2,6 @@
 //! much of its packet as is useful.
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use lb_common::checksum;
 use lb_common::counters::Reply;
 use lb_common::packet::{Cursor, Family, ICMP, ICMPV6, NETWORK_OFFSET_MAX, Packet};
@@ -10,7 +9,7 @@ use lb_common::verdict::{DropReason, Verdict};
 
 use super::header::{self, IPV4_LEN, IPV6_LEN};
 use crate::cursor::Frame;
-use crate::{count, maps};
+use crate::{clock, count, maps};
 use crate::{global, reading};
 
 const ICMP_LEN: usize = 8;
@@ -189,8 +188,7 @@ fn is_allowed() -> bool {
     let Some(word) = maps::unreachables() else {
         return false;
     };
-    // SAFETY: a helper without arguments; it reads a clock.
-    let tick = unsafe { bpf_ktime_get_coarse_ns() } >> TICK_SHIFT << 32;
+    let tick = clock::now() >> TICK_SHIFT << 32;
     // SAFETY: an element of a per-CPU array, which only this CPU writes.
     let seen = unsafe { *word };
     let count = if seen & !0xffff_ffff == tick {

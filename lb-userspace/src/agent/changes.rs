@@ -60,6 +60,7 @@ pub fn reloadable(old: &Config, new: &Config) -> Result<(), String> {
             "probes_per_second",
             old.agent.probes_per_second != new.agent.probes_per_second,
         ),
+        ("flows_max", old.agent.flows_max != new.agent.flows_max),
     ];
     if old.agent.xdp_mode != new.agent.xdp_mode {
         return Err(

@@ -4,10 +4,14 @@
 //! The only user of aya and, with [`mapping`], the only place with unsafe code. It decides nothing.
 
 mod attach;
+mod clock;
 mod counters;
+mod flows;
 mod mapping;
 mod pins;
+mod ring;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
@@ -19,6 +23,8 @@ use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::counters::Traffic;
+use lb_common::event::{FINGERPRINTS, Suspicion};
+use lb_common::flow::{FlowEntry, FlowKey};
 use lb_common::ladder::Slot;
 use lb_common::maps::{self, BACKENDS_MAX, POOLS_MAX, PORTS_MAX, SERVICES_MAX, name};
 use lb_common::pool::{Pool, PoolId};
@@ -32,14 +38,25 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub use self::attach::{AttachError, AttachMode, Attachment};
+pub use self::clock::{Heartbeat, monotonic_ns};
 pub use self::counters::Counters;
-pub use self::mapping::BackendStates;
+pub use self::flows::{FlowMaps, FlowSizes, Listing, Position};
+pub use self::mapping::{BackendStates, ClockWords};
 pub use self::pins::{PinError, PinLock, Pins, remove as remove_pins};
+pub use self::ring::EventRing;
 
+use self::mapping::LiveTable;
+use crate::agent::flows::{SlotWrites, Table};
 use crate::agent::plan::{Actual, MapWrite};
 
 /// The eBPF object that the build script made; empty in a build with `LB_SKIP_BPF=1`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf"));
+
+/// The eBPF object, for tests that load the program with maps of their own; empty in a build without.
+#[must_use]
+pub fn object() -> &'static [u8] {
+    OBJECT
+}
 
 /// Why the data plane could not be brought up, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +101,23 @@ pub struct Options {
     pub pin: PathBuf,
     /// Whether the program logs packets. Off costs nothing: the verifier removes the code.
     pub log_packets: bool,
+    /// Entries of `FLOWS`, if the maps are made now; `FLOWS_NEW` gets a quarter.
+    pub flows_max: u32,
+    /// Whether the program takes the time from `CLOCK` in place of the kernel's clock. For tests.
+    pub clock_in_map: bool,
+}
+
+impl Options {
+    /// What an agent without special wishes takes, below this path.
+    #[must_use]
+    pub fn at(pin: impl Into<PathBuf>) -> Self {
+        Self {
+            pin: pin.into(),
+            log_packets: false,
+            flows_max: maps::FLOWS_DEFAULT,
+            clock_in_map: false,
+        }
+    }
 }
 
 /// The data plane of this host.
@@ -98,6 +132,8 @@ pub struct Datapath {
     vips: Array<MapData, u32>,
     pools: Array<MapData, Pool>,
     tables: ArrayOfMaps<MapData, MapData>,
+    /// The tables that the program reads, mapped as they were needed.
+    live_tables: BTreeMap<PoolId, LiveTable>,
     backends: Array<MapData, Backend>,
     ports: Array<MapData, Port>,
     devices: DevMap<MapData>,
@@ -108,16 +144,23 @@ pub struct Datapath {
 
 /// Kernel memory that the maps take, in bytes: what loading will cost, before it is done.
 #[must_use]
-pub fn memory_bytes(table_slots: impl Iterator<Item = u32>) -> u64 {
+pub fn memory_bytes(table_slots: impl Iterator<Item = u32>, flows: FlowSizes) -> u64 {
     // Per element: the kernel's header of a hash element and its bucket are about 64 bytes.
     const HASH_OVERHEAD: u64 = 64;
+    const RECORD: u64 = (size_of::<FlowKey>() + size_of::<FlowEntry>()) as u64;
     let cpus = aya::util::nr_cpus().unwrap_or(1);
     let traffic = size_of::<Traffic>() as u64 * cpus as u64;
+    let suspicions = size_of::<Suspicion>() as u64 * cpus as u64;
+    let marks = u64::from(FINGERPRINTS) * 8 * cpus as u64;
+    let flows = u64::from(flows.kept) + u64::from(flows.new);
     let tables: u64 = table_slots
         .map(|slots| 2 * u64::from(slots) * size_of::<Slot>() as u64)
         .sum();
     u64::from(SERVICES_MAX) * (36 + HASH_OVERHEAD + traffic)
-        + u64::from(BACKENDS_MAX) * (size_of::<Backend>() as u64 + traffic)
+        + u64::from(BACKENDS_MAX) * (size_of::<Backend>() as u64 + traffic + suspicions)
+        + flows * (RECORD + HASH_OVERHEAD)
+        + marks
+        + u64::from(maps::EVENTS_BYTES)
         + u64::from(POOLS_MAX) * size_of::<Pool>() as u64
         + u64::from(VIP_FILTER_ENTRIES) * 8
         + u64::from(SERVICE_CELLS) * size_of::<ServiceCell>() as u64
@@ -155,6 +198,11 @@ impl Datapath {
         let mut loader = EbpfLoader::new();
         // With the level fixed at load time, the verifier proves the logging dead and drops it.
         loader.override_global(aya_log::LEVEL, &log_level, false);
+        let clock_in_map = u32::from(options.clock_in_map);
+        loader.override_global(maps::CLOCK_IN_MAP, &clock_in_map, false);
+        let sizes = FlowSizes::of(options.flows_max);
+        loader.map_max_entries(name::FLOWS, sizes.kept);
+        loader.map_max_entries(name::FLOWS_NEW, sizes.new);
         for map in name::ALL {
             loader.map_pin_path(map, pins.map(map));
         }
@@ -187,6 +235,7 @@ impl Datapath {
             vips: take!(VIPS),
             pools: take!(POOLS),
             tables: take!(TABLES),
+            live_tables: BTreeMap::new(),
             backends: take!(BACKENDS),
             ports: take!(PORTS),
             devices: take!(DEVICES),
@@ -211,6 +260,48 @@ impl Datapath {
                 map: name::BACKENDS,
                 source,
             }
+        })
+    }
+
+    /// The maps of flows, independent of this writer.
+    ///
+    /// # Errors
+    /// The kernel's, with the map's name.
+    pub fn flow_maps(&self) -> Result<FlowMaps, DatapathError> {
+        FlowMaps::open(&self.pins)
+    }
+
+    /// The ring of what the program tells at once.
+    ///
+    /// # Errors
+    /// The kernel's, with the map's name.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn event_ring(&self) -> Result<EventRing, DatapathError> {
+        EventRing::open(&self.pins)
+    }
+
+    /// The agent's sign of life and the time of tests, mapped into this process.
+    ///
+    /// # Errors
+    /// The kernel's, if it cannot map the array.
+    pub fn clock(&self) -> Result<ClockWords, DatapathError> {
+        let map = pinned(&self.pins, name::CLOCK)?;
+        ClockWords::map(&MapFdNumber::of(&map)).map_err(|source| DatapathError::Mapping {
+            map: name::CLOCK,
+            source,
+        })
+    }
+
+    /// Says that this agent is alive, from now until what is returned is dropped.
+    ///
+    /// # Errors
+    /// The kernel's, if it cannot map the array or start a thread.
+    pub fn heartbeat(&self) -> Result<Heartbeat, DatapathError> {
+        Heartbeat::start(self.clock()?).map_err(|source| DatapathError::Mapping {
+            map: name::CLOCK,
+            source,
         })
     }
 
@@ -302,9 +393,9 @@ impl Datapath {
                 u32::from(id.0),
             ),
             MapWrite::Pool { id, pool } => set(&mut self.pools, name::POOLS, id.0, pool),
-            MapWrite::Table { pool, slots } => self.publish_table(*pool, slots),
+            MapWrite::Table { pool, table } => self.publish_table(*pool, table),
             // An array of maps has no removal in aya; one empty slot gives the memory back.
-            MapWrite::RemoveTable(pool) => self.publish_table(*pool, &[Slot::EMPTY]),
+            MapWrite::RemoveTable(pool) => self.publish_table(*pool, &Table::fresh([Slot::EMPTY])),
             MapWrite::Vip { index, flags } => set(&mut self.vips, name::VIPS, *index, flags),
             MapWrite::ZeroServiceTraffic(counters) => {
                 zero(&mut self.service_traffic, name::SERVICE_TRAFFIC, *counters)
@@ -367,26 +458,50 @@ impl Datapath {
 
     /// Builds the table aside and swaps it in with one update; the kernel waits about 8 ms for
     /// programs that still read the old one.
-    fn publish_table(&mut self, pool: PoolId, slots: &[Slot]) -> Result<(), DatapathError> {
+    fn publish_table(&mut self, pool: PoolId, content: &Table) -> Result<(), DatapathError> {
         const MAP: &str = name::TABLES;
-        let length = 2 * slots.len();
+        let slots = content.slots.len();
         let definition = aya_obj::Map::new_from_params(
             aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY as u32,
             size_of::<u32>() as u32,
             size_of::<Slot>() as u32,
-            length as u32,
+            2 * slots as u32,
             maps::TABLE_FLAGS,
         );
         let table = MapData::create(definition, "lb_table", None)
             .map_err(|source| DatapathError::Map { map: MAP, source })?;
-        let mut content = slots.to_vec();
-        // The second half, the previous owners, is empty in a table without a change flag.
-        content.resize(length, Slot(0));
-        mapping::write_table(&MapFdNumber::of(&table), &content)
-            .map_err(|source| DatapathError::Mapping { map: MAP, source })?;
+        let failed = |source| DatapathError::Mapping { map: MAP, source };
+        let fd = MapFdNumber::of(&table);
+        mapping::write_table(&fd, content).map_err(failed)?;
+        let live = LiveTable::map(&fd, slots).map_err(failed)?;
         self.tables
             .set(pool.0, &table, 0)
-            .map_err(|source| DatapathError::Map { map: MAP, source })
+            .map_err(|source| DatapathError::Map { map: MAP, source })?;
+        self.live_tables.insert(pool, live);
+        Ok(())
+    }
+
+    /// Replaces slots of the table that the program reads, each by one store. Only their flags may
+    /// differ from what stands there.
+    ///
+    /// # Errors
+    /// The kernel's, if the table cannot be mapped.
+    pub fn write_slots(&mut self, writes: &SlotWrites) -> Result<(), DatapathError> {
+        const MAP: &str = name::TABLES;
+        if !self.live_tables.contains_key(&writes.pool) {
+            let failed = |source| DatapathError::Map { map: MAP, source };
+            let table = self.tables.get(&writes.pool.0, 0).map_err(failed)?;
+            let slots = table.info().map_err(failed)?.max_entries() / 2;
+            let live = LiveTable::map(&MapFdNumber::of(&table), slots as usize)
+                .map_err(|source| DatapathError::Mapping { map: MAP, source })?;
+            self.live_tables.insert(writes.pool, live);
+        }
+        if let Some(live) = self.live_tables.get(&writes.pool) {
+            for (index, slot) in &writes.slots {
+                live.store(*index, *slot);
+            }
+        }
+        Ok(())
     }
 
     /// Reads everything that the plan compares with: the maps as they stand in the kernel.
@@ -410,7 +525,9 @@ impl Datapath {
             if pool.slots != 0 {
                 actual.pools.insert(PoolId(id), pool);
                 if let Some(table) = self.table(PoolId(id), pool.slots)? {
-                    actual.tables.insert(PoolId(id), table.into());
+                    let ladder = |slot: &Slot| Slot(slot.0 & !Slot::FLAGS);
+                    let ladders = table.slots.iter().map(ladder).collect();
+                    actual.tables.insert(PoolId(id), ladders);
                 }
             }
         }
@@ -431,11 +548,12 @@ impl Datapath {
         Ok(actual)
     }
 
-    /// The ladders of a pool, as the program reads them; `None` before the first is published.
+    /// The table of a pool, as the program reads it, flags and previous owners included; `None`
+    /// before the first is published.
     ///
     /// # Errors
     /// The kernel's, with the map's name.
-    pub fn table(&self, pool: PoolId, slots: u32) -> Result<Option<Vec<Slot>>, DatapathError> {
+    pub fn table(&self, pool: PoolId, slots: u32) -> Result<Option<Table>, DatapathError> {
         const MAP: &str = name::TABLES;
         let table = match self.tables.get(&pool.0, 0) {
             Ok(table) => table,

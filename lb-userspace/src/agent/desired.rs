@@ -78,6 +78,11 @@ fn services(config: &Config, assignment: &Assignment, contents: &mut Contents) {
     for service in &config.services {
         let pool: PoolId = assignment.pools[&service.pool];
         let slots = contents.pools[&pool].slots;
+        let detours = match config.pool(&service.pool).map(|pool| pool.tracking) {
+            Some(Tracking::Always) => detour::ALWAYS,
+            Some(Tracking::Never) => detour::NEVER,
+            Some(Tracking::Auto) | None => 0,
+        };
         for key in [vip_key(service.vip), service_key(service)] {
             let counters = assignment.counters[&key];
             contents.services.insert(
@@ -87,7 +92,7 @@ fn services(config: &Config, assignment: &Assignment, contents: &mut Contents) {
                     previous_pool: 0,
                     slots,
                     counters,
-                    detours: 0,
+                    detours,
                     options: 0,
                     mss: 0,
                 },

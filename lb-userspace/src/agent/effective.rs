@@ -3,6 +3,7 @@
 
 use lb_common::backend::BackendState;
 
+use super::flows::Wanted;
 use super::neighbour::{NextHop, Unresolved};
 use crate::health::ProbeError;
 
@@ -90,6 +91,23 @@ impl Effective {
             state,
             reason: reason.into(),
         }
+    }
+
+    /// The state that the backend got: not always the one that checks and operator alone would give
+    /// it, for flows' sake.
+    pub fn follow(&mut self, state: BackendState, wanted: Wanted) {
+        let is_alive = state.has(BackendState::ALIVE);
+        if wanted.is_healthy && wanted.is_removed {
+            self.reason = "removed from the configuration".into();
+        }
+        if wanted.is_healthy && !is_alive {
+            self.reason += "; it was down since, so it has no flows to keep";
+        }
+        self.state = match (state.has(BackendState::NEW), is_alive) {
+            (true, _) => BackendState::UP,
+            (false, true) => BackendState::DRAINING,
+            (false, false) => BackendState::DOWN,
+        };
     }
 
     /// The word for the state in `lb status` and JSON.

@@ -8,10 +8,13 @@
 mod answer;
 mod backends;
 mod change;
+mod flows;
 mod network;
 mod route;
 mod settle;
+mod stability;
 mod status;
+mod sweep;
 mod write;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,11 +27,13 @@ use tokio::task::JoinHandle;
 
 use self::backends::{Backends, Record};
 use self::change::Pending;
+use self::flows::{Duties, FlowNews, wanted};
 use self::network::Network;
 use self::write::Applied;
-use super::datapath::{BackendStates, Datapath, Options};
+use super::datapath::{BackendStates, Datapath, FlowSizes, Options};
 use super::effective::{Effective, Health, decide};
 use super::events::{Events, event, now};
+use super::flows::Flows;
 use super::identity::Assignment;
 use super::intent::Intents;
 use super::interface::LinkChange;
@@ -50,7 +55,11 @@ pub struct Gateway {
     config_since: String,
     config_error: Option<String>,
     datapath: Arc<Mutex<Datapath>>,
-    states: BackendStates,
+    states: Arc<BackendStates>,
+    flows: Flows,
+    duties: Duties,
+    /// A pool that left the configuration is no longer asked by any service.
+    is_tidying_wanted: bool,
     contents: Contents,
     /// Whether no agent had served here before.
     found_nothing: bool,
@@ -93,6 +102,8 @@ pub enum Happening {
     Deadline,
     /// A change was written, or could not be.
     Applied(Applied),
+    /// Something about flows.
+    Flows(FlowNews),
 }
 
 impl Gateway {
@@ -105,20 +116,32 @@ impl Gateway {
         let bytes = write::memory_bytes(&config);
         tracing::info!(mebibytes = bytes >> 20, "kernel memory that the maps take");
         let mut datapath = Datapath::open(&Options {
-            pin: config.agent.pin.clone(),
             log_packets,
+            flows_max: config.agent.flows_max,
+            ..Options::at(&config.agent.pin)
         })?;
+        // Before anything is read: from now on the program leaves all decisions to this agent.
+        let heartbeat = datapath.heartbeat()?;
         if log_packets {
             datapath
                 .forward_packet_log()
                 .context("cannot read the program's log of packets")?;
         }
         let contents = datapath.actual()?;
-        let states = datapath.backend_states()?;
+        let states = Arc::new(datapath.backend_states()?);
+        let duties = Duties::start(&datapath, heartbeat)?;
+        if duties.sizes != FlowSizes::of(config.agent.flows_max) {
+            tracing::warn!(
+                flows_max = config.agent.flows_max,
+                in_use = duties.sizes.kept,
+                "the maps of flows keep the size that they were made with; lb detach and a new \
+                 start make others"
+            );
+        }
         let stats = Stats::start(datapath.counters()?);
         let network = Network::start(intents.vips.clone())?;
         let (reporter, reports) = mpsc::channel(REPORTS_WAITING_MAX);
-        Ok(Self {
+        let mut gateway = Self {
             since: now(),
             config_since: now(),
             config_error: None,
@@ -139,8 +162,13 @@ impl Gateway {
             progress: Progress::Idle,
             postponed: Vec::new(),
             is_reload_wanted: false,
+            flows: Flows::default(),
+            duties,
+            is_tidying_wanted: false,
             config,
-        })
+        };
+        gateway.adopt_flows()?;
+        Ok(gateway)
     }
 
     /// Whether requests are taken now: not while a change is being written, which takes
@@ -152,6 +180,7 @@ impl Gateway {
 
     /// Waits for the next message. Cancel-safe.
     pub async fn next(&mut self) -> Happening {
+        let is_sweeping = self.duties.is_sweeping();
         match &mut self.progress {
             Progress::Writing(_, writing) => tokio::select! {
                 biased;
@@ -162,12 +191,15 @@ impl Gateway {
                 biased;
                 Some(report) = self.reports.recv() => Happening::Report(report),
                 happening = self.network.next() => happening,
-                () = tokio::time::sleep_until(pending.deadline.into()) => Happening::Deadline,
+                happening = self.duties.next(self.flows.next_deadline()) => happening,
+                () = tokio::time::sleep_until(pending.deadline.into()),
+                    if !is_sweeping => Happening::Deadline,
             },
             Progress::Idle => tokio::select! {
                 biased;
                 Some(report) = self.reports.recv() => Happening::Report(report),
                 happening = self.network.next() => happening,
+                happening = self.duties.next(self.flows.next_deadline()) => happening,
             },
         }
     }
@@ -181,6 +213,7 @@ impl Gateway {
             Happening::Report(report) => self.verdict(report),
             Happening::NextHop(change) => self.next_hop(change).await,
             Happening::Link(change) => self.link(change).await,
+            Happening::Flows(news) => self.flow_news(news),
             Happening::Deadline => self.write_change(),
             Happening::Applied(applied) => {
                 self.finish_change(applied).await?;
@@ -229,12 +262,17 @@ impl Gateway {
             return;
         };
         change(record);
-        let effective = decide(record.admin, &record.health, &record.path);
+        let mut effective = decide(record.admin, &record.health, &record.path);
+        if record.is_published {
+            let wanted = wanted(&effective, record.admin, record.is_removed);
+            let state = self.store_wanted(id, wanted);
+            effective.follow(state, wanted);
+        }
+        let Some(record) = self.backends.get_mut(id) else {
+            return;
+        };
         if effective == record.effective {
             return;
-        }
-        if record.is_published && self.states.state(id) != effective.state {
-            self.states.set_state(id, effective.state);
         }
         let stored = Instant::now();
         let is_news = effective.word() != record.effective.word();

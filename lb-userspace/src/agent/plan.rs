@@ -12,6 +12,8 @@ use lb_common::port::Port;
 use lb_common::service::{Service, ServiceKey};
 use lb_common::settings::Settings;
 
+use super::flows::Table;
+
 /// What the maps hold, or should hold.
 ///
 /// States and next hops of backends are not part of it: they change by single stores, and no plan
@@ -24,7 +26,7 @@ pub struct Contents {
     pub ports: BTreeMap<u16, Port>,
     /// Pools in use.
     pub pools: BTreeMap<PoolId, Pool>,
-    /// Their tables: the ladders, without the previous owners behind them.
+    /// Their tables: the ladders, without flags and without the previous owners behind them.
     pub tables: BTreeMap<PoolId, Arc<[Slot]>>,
     /// Backends; in `actual` also the free ids that somebody had, for their generation.
     pub backends: BTreeMap<BackendId, Backend>,
@@ -71,8 +73,8 @@ pub enum MapWrite {
     Table {
         /// The pool.
         pool: PoolId,
-        /// The ladders.
-        slots: Arc<[Slot]>,
+        /// The ladders; flags and previous owners are put in by whoever knows of flows.
+        table: Table,
     },
     /// Take a pool's table away.
     RemoveTable(PoolId),
@@ -151,7 +153,7 @@ fn new_pools(desired: &Desired, actual: &Actual, writes: &mut Vec<MapWrite>) {
         if actual.tables.get(pool) != Some(slots) {
             writes.push(MapWrite::Table {
                 pool: *pool,
-                slots: Arc::clone(slots),
+                table: Table::fresh(Arc::clone(slots)),
             });
         }
     }

@@ -35,6 +35,12 @@ pub struct Sample {
     pub drops: BTreeMap<&'static str, u64>,
     /// Packets that the program answered, by kind.
     pub replies: BTreeMap<&'static str, u64>,
+    /// Packets left to this host's kernel, by reason.
+    pub passes: BTreeMap<&'static str, u64>,
+    /// What was done with records of flows.
+    pub flow_counts: BTreeMap<&'static str, u64>,
+    /// Repeated SYNs and resets of each backend.
+    pub suspicions: BTreeMap<BackendId, (u64, u64)>,
 }
 
 /// A total, and its growth since the sample before.
@@ -121,9 +127,12 @@ fn sample(
     let mut sample = Sample {
         drops: counters.drops()?,
         replies: counters.replies()?,
+        passes: counters.passes()?,
+        flow_counts: counters.flow_counts()?,
         ..Sample::default()
     };
     for id in &wanted.backends {
+        sample.suspicions.insert(*id, counters.suspicions(*id)?);
         let now = counters.backend(*id)?;
         sample
             .backends

@@ -94,8 +94,46 @@ fn render(route: &Route) -> String {
             route.slots_passed
         );
     }
+    text += &terms(route);
     text += "\n";
     text += &ladder(route);
+    text
+}
+
+/// Whose flows the slot's are, where that is more than one backend, and the record of this one.
+fn terms(route: &Route) -> String {
+    if route.stable {
+        return "stable: no flow of this slot is looked up\n".to_owned();
+    }
+    let name = |id: &Option<String>| id.clone().unwrap_or_else(|| "nobody".to_owned());
+    let mut text = format!("e_new {}, e_old {}", name(&route.e_new), name(&route.e_old));
+    if let Some(previous) = &route.previous {
+        let _ = write!(text, ", prev {previous}");
+    }
+    if route.lost {
+        text += ", lost";
+    }
+    text += "\n";
+    match &route.record {
+        None => text += "no record of this flow\n",
+        Some(record) => {
+            let _ = write!(
+                text,
+                "recorded in {} at {}, last packet {:.1} s ago",
+                record.map, record.backend, record.age_seconds
+            );
+            for (is_so, word) in [
+                (!record.live, "its backend is gone"),
+                (record.superseded, "superseded"),
+                (record.closing, "closing"),
+            ] {
+                if is_so {
+                    let _ = write!(text, ", {word}");
+                }
+            }
+            text += "\n";
+        }
+    }
     text
 }
 
@@ -125,7 +163,7 @@ fn ladder(route: &Route) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::Rung;
+    use crate::control::{RecordStatus, Rung};
 
     fn plain(route: &Route) -> String {
         anstream::adapter::strip_str(&render(route)).to_string()
@@ -144,6 +182,12 @@ mod tests {
             backend: Some("logic-2".into()),
             rung: Some(1),
             slots_passed: 0,
+            stable: false,
+            e_new: Some("logic-2".into()),
+            e_old: Some("logic-s1".into()),
+            previous: Some("logic-s1".into()),
+            lost: false,
+            record: None,
             why: "rung 0 (logic-1) is down".into(),
             ladder: vec![
                 rung("logic-1", "primary", "down"),
@@ -159,6 +203,8 @@ mod tests {
             plain(&route()),
             "logic-2 (rung 1): rung 0 (logic-1) is down\n\
              service orders, pool logic, slot 12345\n\
+             e_new logic-2, e_old logic-s1, prev logic-s1\n\
+             no record of this flow\n\
              \n\
              \x20   RUNG  BACKEND   ROLE     STATE\n\
              \x20      0  logic-1   primary  down\n\
@@ -174,6 +220,26 @@ mod tests {
         let text = plain(&route);
         assert!(text.contains("found 3 slots further on"), "{text}");
         assert!(!text.contains("->"), "{text}");
+    }
+
+    #[test]
+    fn a_record_is_described() {
+        let mut route = route();
+        (route.previous, route.lost) = (None, true);
+        route.record = Some(RecordStatus {
+            map: "FLOWS_NEW".into(),
+            backend: "logic-1".into(),
+            live: false,
+            superseded: false,
+            closing: true,
+            age_seconds: 12.34,
+        });
+        let text = plain(&route);
+        let expected = "e_new logic-2, e_old logic-s1, lost\nrecorded in FLOWS_NEW at logic-1, last \
+                        packet 12.3 s ago, its backend is gone, closing\n";
+        assert!(text.contains(expected), "{text}");
+        route.stable = true;
+        assert!(plain(&route).contains("stable: no flow of this slot is looked up\n"));
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub(super) fn everything(status: &Status, now: Timestamp) -> String {
         agent::interfaces(&status.agent),
         overview::services(status),
         overview::pools(status, now),
+        overview::removed(status, now),
         agent::drops(&status.agent),
     ])
 }
@@ -58,6 +59,7 @@ pub(super) fn selected_by_name(
     let status = &selection.status;
     if selection.is_backend {
         let backends = status.pools.iter().flat_map(|pool| &pool.backends);
+        let backends = backends.chain(&status.removed);
         let parts: Vec<_> = backends
             .map(|backend| backend::detail(backend, now))
             .collect();
@@ -66,6 +68,7 @@ pub(super) fn selected_by_name(
     Ok(paragraphs([
         overview::services(status),
         overview::pools(status, now),
+        overview::removed(status, now),
     ]))
 }
 
@@ -87,5 +90,7 @@ pub(super) fn state_style(state: &str) -> Style {
 
 /// For what somebody should look at.
 const ALARM: Style = AnsiColor::Red.on_default();
+/// For what passes by itself.
+const UNSETTLED: Style = AnsiColor::Yellow.on_default();
 /// For headings.
 const HEADING: Style = Style::new().bold();

@@ -6,8 +6,8 @@ use clap::CommandFactory;
 
 use super::*;
 use crate::control::{
-    AgentStatus, BackendStatus, CheckStatus, Event, InterfaceStatus, PoolStatus, ProbeStatus,
-    RateStatus, ServiceStatus, Status, TrafficStatus,
+    AgentStatus, BackendStatus, CheckStatus, Event, FlowsStatus, InstabilityStatus,
+    InterfaceStatus, PoolStatus, ProbeStatus, RateStatus, ServiceStatus, Status, TrafficStatus,
 };
 
 /// An hour and some after `since` of [`status`].
@@ -34,6 +34,14 @@ fn backend(id: u16, name: &str, share: f64, state: &str, reason: &str) -> Backen
         state: state.into(),
         reason: reason.into(),
         since: "2026-01-02T03:00:53Z".into(),
+        flows: match state {
+            "up" => "settled",
+            other => other,
+        }
+        .into(),
+        flows_until: None,
+        repeated_syns: 0,
+        resets: 0,
         checks: Some(CheckStatus {
             probes: 1_204,
             passed: 1_198,
@@ -84,6 +92,7 @@ pub(super) fn status() -> Status {
     (draining.weight, draining.admin) = (50, "drained".into());
     draining.admin_since = Some("2026-01-02T03:03:53Z".into());
     draining.since = "2026-01-02T03:03:53Z".into();
+    draining.repeated_syns = 3;
     let mut down = backend(
         3,
         "logic-3",
@@ -94,6 +103,15 @@ pub(super) fn status() -> Status {
     down.health = "down".into();
     down.health_reason = Some("connection refused by 10.0.1.13:8080".into());
     down.rate = RateStatus::default();
+    (down.flows, down.flows_until) = ("lost".into(), Some("2026-01-02T03:04:53Z".into()));
+    let mut removed = backend(
+        5,
+        "logic-0",
+        0.0,
+        "draining",
+        "removed from the configuration",
+    );
+    removed.flows = "removed".into();
     let mut standby = backend(4, "logic-s1", 0.0, "up", "check passes");
     standby.rate = RateStatus::default();
     let mut missing = service("any-six", "2001:db8::10", None, "udp");
@@ -114,6 +132,18 @@ pub(super) fn status() -> Status {
             }],
             drops: [("no_backend".into(), 12), ("too_big".into(), 0)].into(),
             replies: [("echo".into(), 3)].into(),
+            passes: [("not_ours".into(), 7)].into(),
+            flows: FlowsStatus {
+                recorded: 1_234,
+                recorded_max: 1 << 20,
+                recorded_new: 56,
+                recorded_new_max: 1 << 18,
+                counts: [("recorded".into(), 1_300)].into(),
+                sweeps: 12,
+                sweep_seconds: 0.000_789,
+                sweep_deleted: 8,
+                heartbeat_seconds: 0.012,
+            },
             probes: ProbeStatus {
                 per_second_max: 10_000,
                 sent: 123,
@@ -132,6 +162,15 @@ pub(super) fn status() -> Status {
             slots: 65_537,
             on_empty: "reset".into(),
             check: Some("http".into()),
+            unstable: Some(InstabilityStatus {
+                slots: 39_322,
+                slots_changed: 0,
+                since: Some("2026-01-02T03:03:53Z".into()),
+                until: None,
+                causes: vec!["logic-2 is draining".into(), "logic-3 was lost".into()],
+                recorded: 1_290,
+                needed: 31,
+            }),
             backends: vec![
                 backend(1, "logic-1", 0.4, "up", "check passes"),
                 draining,
@@ -139,6 +178,7 @@ pub(super) fn status() -> Status {
                 standby,
             ],
         }],
+        removed: vec![removed],
     }
 }
 
@@ -221,6 +261,36 @@ fn what_somebody_should_look_at_is_in_the_head() {
         "1.20k health probes waited for their budget of 10000 a second ([agent].probes_per_second)",
     ] {
         assert!(shown.lines().any(|shown| shown == line), "{shown}");
+    }
+}
+
+#[test]
+fn an_instability_that_ends_by_itself_says_when() {
+    let mut status = status();
+    status.pools[0].unstable = Some(InstabilityStatus {
+        slots: 65_537,
+        slots_changed: 4_000,
+        since: None,
+        until: Some("2026-01-02T03:08:35Z".into()),
+        causes: vec!["the configuration changed".into()],
+        recorded: 5,
+        needed: 0,
+    });
+    let shown = plain(&status::everything(&status, NOW.parse().expect("a time")));
+    let expected = "  unstable: the configuration changed\n  65.5k slots (4.00k with another owner), \
+                    5 flows on record, 0 of them needed; over in 4m30s\n";
+    assert!(shown.contains(expected), "{shown}");
+}
+
+#[test]
+fn a_removed_backend_is_found_by_its_name() {
+    let now = NOW.parse().expect("a time");
+    for name in ["logic-0", "logic/logic-0"] {
+        let shown = plain(&status::selected_by_name(&status(), name, now).expect("it is there"));
+        assert!(
+            shown.contains("removed: out of the configuration"),
+            "{shown}"
+        );
     }
 }
 

@@ -81,6 +81,14 @@ pub(super) fn ago(since: &str, now: Timestamp) -> String {
     )
 }
 
+/// How long it is until an RFC 3339 time, in the same words.
+pub(super) fn until_then(until: &str, now: Timestamp) -> String {
+    until.parse().map_or_else(
+        |_| until.to_owned(),
+        |until: Timestamp| span(until.as_second().saturating_sub(now.as_second())),
+    )
+}
+
 /// A span of seconds in its two largest units. Clocks that were set back give no negative times.
 fn span(seconds: i64) -> String {
     let seconds = seconds.max(0);

@@ -46,6 +46,7 @@ pub(super) struct Agent {
     pub(super) tunnel_source_v4: Field<String>,
     pub(super) tunnel_source_v6: Field<String>,
     pub(super) probes_per_second: Field<i64>,
+    pub(super) flows_max: Field<i64>,
 }
 
 /// `[[pool]]`
@@ -68,6 +69,8 @@ pub(super) struct Flows {
     pub(super) window: Field<Duration>,
     pub(super) udp_window: Field<Duration>,
     pub(super) idle: Field<Duration>,
+    pub(super) lost_for: Field<Duration>,
+    pub(super) embryo: Field<Duration>,
 }
 
 /// `check` of a pool
@@ -219,6 +222,7 @@ impl Agent {
             tunnel_source_v4: table.field("tunnel_source_v4", out),
             tunnel_source_v6: table.field("tunnel_source_v6", out),
             probes_per_second: table.field("probes_per_second", out),
+            flows_max: table.field("flows_max", out),
         }
     }
 }
@@ -260,6 +264,8 @@ impl Flows {
             window: table.field("window", out),
             udp_window: table.field("udp_window", out),
             idle: table.field("idle", out),
+            lost_for: table.field("lost_for", out),
+            embryo: table.field("embryo", out),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What the test's agent answers: one service, one pool, one backend.
 
 use lb_userspace::control::{
-    AgentStatus, Answer, BackendStatus, Event, PoolStatus, ProbeStatus, RateStatus, Reload, Route,
-    Rung, ServiceStatus, Status, TrafficStatus,
+    AgentStatus, Answer, BackendStatus, Event, FlowsStatus, PoolStatus, ProbeStatus, RateStatus,
+    Reload, Route, Rung, ServiceStatus, Status, TrafficStatus,
 };
 
 const SINCE: &str = "2026-01-02T03:04:05Z";
@@ -19,6 +19,18 @@ pub fn status() -> Status {
             interfaces: vec![],
             drops: [].into(),
             replies: [].into(),
+            passes: [].into(),
+            flows: FlowsStatus {
+                recorded: 0,
+                recorded_max: 1 << 20,
+                recorded_new: 0,
+                recorded_new_max: 1 << 18,
+                counts: [].into(),
+                sweeps: 0,
+                sweep_seconds: 0.0,
+                sweep_deleted: 0,
+                heartbeat_seconds: 0.0,
+            },
             probes: ProbeStatus {
                 per_second_max: 10_000,
                 sent: 0,
@@ -43,8 +55,10 @@ pub fn status() -> Status {
             slots: 65_537,
             on_empty: "reset".into(),
             check: Some("tcp".into()),
+            unstable: None,
             backends: vec![backend()],
         }],
+        removed: vec![],
     }
 }
 
@@ -68,6 +82,10 @@ pub fn backend() -> BackendStatus {
         state: "up".into(),
         reason: "check passes".into(),
         since: SINCE.into(),
+        flows: "settled".into(),
+        flows_until: None,
+        repeated_syns: 0,
+        resets: 0,
         checks: None,
         total: TrafficStatus::default(),
         rate: RateStatus::default(),
@@ -92,6 +110,12 @@ pub fn route() -> Route {
         backend: Some("logic-1".into()),
         rung: Some(0),
         slots_passed: 0,
+        stable: true,
+        e_new: Some("logic-1".into()),
+        e_old: Some("logic-1".into()),
+        previous: None,
+        lost: false,
+        record: None,
         why: "rung 0 is up".into(),
         ladder: vec![Rung {
             backend: "logic-1".into(),

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use aya::maps::{MapData, PerCpuArray};
 use lb_common::backend::BackendId;
-use lb_common::counters::{Reply, Traffic};
+use lb_common::counters::{FlowCount, Pass, Reply, Traffic};
+use lb_common::event::Suspicion;
 use lb_common::maps::name;
 use lb_common::verdict::DropReason;
 
@@ -16,6 +17,9 @@ pub struct Counters {
     backend_traffic: PerCpuArray<MapData, Traffic>,
     drops: PerCpuArray<MapData, u64>,
     replies: PerCpuArray<MapData, u64>,
+    passes: PerCpuArray<MapData, u64>,
+    flow_counts: PerCpuArray<MapData, u64>,
+    suspicions: PerCpuArray<MapData, Suspicion>,
 }
 
 impl Counters {
@@ -35,6 +39,9 @@ impl Counters {
             backend_traffic: open!(BACKEND_TRAFFIC),
             drops: open!(DROPS),
             replies: open!(REPLIES),
+            passes: open!(PASSES),
+            flow_counts: open!(FLOW_COUNTS),
+            suspicions: open!(SUSPICIONS),
         })
     }
 
@@ -88,6 +95,55 @@ impl Counters {
                 ))
             })
             .collect()
+    }
+
+    /// Packets left to the gateway's own kernel so far, by reason.
+    ///
+    /// # Errors
+    /// The kernel's, with the map's name.
+    pub fn passes(&self) -> Result<BTreeMap<&'static str, u64>, DatapathError> {
+        Pass::ALL
+            .iter()
+            .map(|pass| Ok((pass.name(), sum(&self.passes, name::PASSES, *pass as u32)?)))
+            .collect()
+    }
+
+    /// What was done with the maps of flows so far.
+    ///
+    /// # Errors
+    /// The kernel's, with the map's name.
+    pub fn flow_counts(&self) -> Result<BTreeMap<&'static str, u64>, DatapathError> {
+        FlowCount::ALL
+            .iter()
+            .map(|count| Ok((count.name(), self.flow_count(*count)?)))
+            .collect()
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// The kernel's, with the map's name.
+    pub fn flow_count(&self, count: FlowCount) -> Result<u64, DatapathError> {
+        sum(&self.flow_counts, name::FLOW_COUNTS, count as u32)
+    }
+
+    /// What live traffic says against a backend: SYNs that were repeated, and resets, since the
+    /// maps were made.
+    ///
+    /// # Errors
+    /// The kernel's, with the map's name.
+    pub fn suspicions(&self, id: BackendId) -> Result<(u64, u64), DatapathError> {
+        let values =
+            self.suspicions
+                .get(&u32::from(id.0), 0)
+                .map_err(|source| DatapathError::Map {
+                    map: name::SUSPICIONS,
+                    source,
+                })?;
+        let add = |(syns, resets): (u64, u64), cpu: &Suspicion| {
+            (syns + cpu.repeated_syns, resets + cpu.resets)
+        };
+        Ok(values.iter().fold((0, 0), add))
     }
 }
 

@@ -143,7 +143,8 @@ impl Gateway {
         let found: Vec<_> = self
             .backends
             .iter()
-            .filter(|record| record.is_published && record.config.name == name)
+            .filter(|record| record.is_published && !record.is_removed)
+            .filter(|record| record.config.name == name)
             .filter(|record| pool.is_none_or(|pool| record.pool == pool))
             .collect();
         match found[..] {

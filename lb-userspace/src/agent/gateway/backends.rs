@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use lb_common::backend::{Backend as Element, BackendId, BackendState, NextHop};
+use lb_common::backend::{Backend as Element, BackendId, BackendState, Encapsulation, NextHop};
 use tokio::sync::mpsc;
 
 use crate::agent::effective::{Admin, Effective, Health, Path, decide};
@@ -37,6 +37,8 @@ pub(super) struct Record {
     pub path: Path,
     pub effective: Effective,
     pub since: String,
+    /// Whether it left the configuration and is there for the flows that it has.
+    pub is_removed: bool,
     /// Whether its id stands in the data plane, so that its state may be stored there.
     pub is_published: bool,
     /// Share of the pool's slots that it owns.
@@ -122,6 +124,7 @@ impl Backends {
             health_since: None,
             path,
             since: now(),
+            is_removed: false,
             is_published: left.is_some(),
             share: 0.0,
             token: self.tokens,
@@ -130,6 +133,60 @@ impl Backends {
             config: config.clone(),
         };
         self.records.insert(id, record);
+    }
+
+    /// Adds a backend that left the configuration while no agent ran: the data plane has it, and
+    /// the configuration perhaps its pool.
+    pub fn add_removed(
+        &mut self,
+        id: BackendId,
+        pool_name: &str,
+        pool: Option<&Pool>,
+        config: &Backend,
+        left: &Element,
+    ) {
+        self.tokens += 1;
+        let is_checked = pool.is_some_and(|pool| pool.check.is_some());
+        let was_up = left.state.has(BackendState::ALIVE);
+        let health = match (is_checked, was_up) {
+            (true, _) => Health::Unknown { was_up },
+            (false, true) => Health::Unchecked,
+            // Nobody checks it any more: it stays what it was.
+            (false, false) => Health::Unknown { was_up: false },
+        };
+        let path = if left.next_hop == NextHop::UNRESOLVED {
+            Path::Unknown
+        } else {
+            Path::Adopted
+        };
+        let record = Record {
+            id,
+            pool: pool_name.to_owned(),
+            is_on_link: left.encapsulation == Encapsulation::Ethernet as u8,
+            admin: Admin::None,
+            admin_since: None,
+            weight: 0,
+            effective: decide(Admin::None, &health, &path),
+            health,
+            health_since: None,
+            path,
+            since: now(),
+            is_removed: true,
+            is_published: true,
+            share: 0.0,
+            token: self.tokens,
+            check: None,
+            checker: None,
+            config: config.clone(),
+        };
+        self.records.insert(id, record);
+    }
+
+    /// Asks for a probe of a backend now, if it is checked.
+    pub fn probe_now(&self, id: BackendId) {
+        if let Some(checker) = self.records.get(&id).and_then(|it| it.checker.as_ref()) {
+            checker.trigger();
+        }
     }
 
     /// Starts the check of a backend, replaces it if it is another one, or stops it.

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lb_common::address::Address;
-use lb_common::backend::{Backend, BackendId, NextHop};
+use lb_common::backend::{Backend, BackendId, BackendState, NextHop};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::backends::Record;
+use super::flows::{rules, wanted};
 use super::write::Job;
 use super::{FIRST_ROUND_MAX, Gateway, Progress};
 use crate::agent::changes;
@@ -38,6 +39,8 @@ pub(super) struct Pending {
 pub(super) enum Origin {
     /// The agent starts.
     Start,
+    /// Nobody: a pool that left the configuration is given back.
+    Tidying,
     /// A reload; by signal nobody waits for the answer.
     Reload(Option<mpsc::Sender<Answer>>),
     /// Another weight for a backend.
@@ -155,6 +158,14 @@ impl Gateway {
         Ok(())
     }
 
+    /// Writes what the configuration in force wants: less than the maps hold, if they hold what only
+    /// flows needed.
+    pub(super) fn change_nothing(&mut self) -> anyhow::Result<()> {
+        self.prepare(self.config.clone(), Origin::Tidying)?;
+        self.write_change_if_ready();
+        Ok(())
+    }
+
     pub(super) fn refuse(&mut self, error: &anyhow::Error) {
         let text = format!("reload refused: {error:#}");
         self.config_error = Some(text.clone());
@@ -223,6 +234,12 @@ impl Gateway {
 
     /// Hands the change under way to a thread that builds the tables and writes the maps.
     pub(super) fn write_change(&mut self) {
+        if self.duties.is_sweeping() {
+            // It reads tables and services as they are; it ends within a batch, and this is asked
+            // again.
+            self.duties.cancel_sweep();
+            return;
+        }
         let pending = match std::mem::replace(&mut self.progress, Progress::Idle) {
             Progress::Waiting(pending) => pending,
             other => {
@@ -236,7 +253,14 @@ impl Gateway {
             assignment: pending.assignment.clone(),
             weights: self.intents.clone(),
             actual: self.contents.clone(),
-            fresh: self.fresh_backends(),
+            fresh: self.fresh_backends(&pending.assignment),
+            flows: self.flows.evaluator(),
+            rules: pending
+                .config
+                .pools
+                .iter()
+                .map(|pool| (pending.assignment.pools[&pool.name], rules(pool)))
+                .collect(),
             interfaces: pending.config.agent.interfaces.clone(),
             before: self.config.agent.interfaces.clone(),
         };
@@ -244,8 +268,9 @@ impl Gateway {
         self.progress = Progress::Writing(pending, writing);
     }
 
-    /// New backends as they are written: those that passed are in service from the first packet.
-    fn fresh_backends(&self) -> Vec<(BackendId, Backend)> {
+    /// New backends as they are written: those that passed are in service from the first packet of
+    /// a pool that is new too; in a table that has flows they begin when it names them.
+    fn fresh_backends(&self, assignment: &Assignment) -> Vec<(BackendId, Backend)> {
         let fresh = |record: &Record| {
             let next_hop = match &record.path {
                 Path::Known(hop) => self
@@ -254,10 +279,17 @@ impl Gateway {
                     .map_or(NextHop::UNRESOLVED, |port| NextHop::new(hop.mac.0, port)),
                 _ => NextHop::UNRESOLVED,
             };
+            let wanted = wanted(&record.effective, record.admin, false);
+            let state = assignment
+                .pools
+                .get(&record.pool)
+                .map_or(BackendState::DOWN, |pool| {
+                    self.flows.first_state(*pool, wanted)
+                });
             (
                 record.id,
                 Backend {
-                    state: record.effective.state,
+                    state,
                     next_hop,
                     ..Backend::FREE
                 },

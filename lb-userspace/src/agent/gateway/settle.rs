@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::address::Address;
 use lb_common::backend::{BackendId, NextHop};
+use lb_common::pool::PoolId;
 use tokio::sync::mpsc;
 
 use super::change::{Origin, Pending};
@@ -14,6 +15,7 @@ use crate::agent::changes;
 use crate::agent::datapath::Attachment;
 use crate::agent::effective::Path;
 use crate::agent::events::{event, now};
+use crate::agent::flows::TableChange;
 use crate::agent::stats::Wanted;
 use crate::config::Forward;
 use crate::control::{Answer, Moved, Reload};
@@ -45,7 +47,7 @@ impl Gateway {
         if let Some(error) = applied.error {
             return self.take_back(*pending, error);
         }
-        self.settle(*pending, applied.moved).await
+        self.settle(*pending, applied.moved, applied.tables).await
     }
 
     /// The maps hold what they held; so shall everything else.
@@ -66,6 +68,9 @@ impl Gateway {
         self.replay_postponed();
         match pending.origin {
             Origin::Start => return self.leave_no_trace(error),
+            Origin::Tidying => {
+                tracing::warn!("cannot give an old pool's memory back: {error:#}");
+            }
             Origin::Reload(answers) => {
                 self.refuse(&error);
                 reply(
@@ -89,7 +94,12 @@ impl Gateway {
     }
 
     /// The maps hold the new configuration: everything else follows.
-    async fn settle(&mut self, pending: Pending, moved: Vec<Moved>) -> anyhow::Result<()> {
+    async fn settle(
+        &mut self,
+        pending: Pending,
+        moved: Vec<Moved>,
+        tables: Vec<TableChange>,
+    ) -> anyhow::Result<()> {
         let Pending {
             config,
             assignment,
@@ -99,6 +109,7 @@ impl Gateway {
         let described = changes::describe(&self.config, &config);
         self.config = config;
         self.assignment = assignment;
+        self.follow_change(tables);
         self.adopt_records();
         self.watch_next_hops();
         self.replay_postponed();
@@ -115,6 +126,7 @@ impl Gateway {
                 let text = format!("serving {}", self.config.source.display());
                 self.events.record(event("agent", text));
             }
+            Origin::Tidying => {}
             Origin::Reload(answers) => {
                 self.config_since = now();
                 self.config_error = None;
@@ -168,21 +180,28 @@ impl Gateway {
                     .set_check(id, pool.check.as_ref(), &self.budget, &self.reporter);
                 let slots = owned.get(&id).copied().unwrap_or(0);
                 let share = f64::from(slots) / table.len().max(1) as f64;
+                self.publish(id);
                 self.update(id, None, |record| {
+                    record.is_removed = false;
                     record.pool.clone_from(&pool.name);
                     record.is_on_link = pool.forward == Forward::L2;
                     record.config = backend.clone();
                     record.share = share;
                     record.set_intent(&intent);
                 });
-                self.publish(id);
             }
         }
+        self.adopt_removed(&kept);
         for id in self.backends.ids() {
-            if !kept.contains(&id) {
+            if !self.contents.backends.contains_key(&id) {
                 self.backends.remove(id);
             }
         }
+        self.want_stats();
+    }
+
+    /// Counts the traffic of everybody who has some.
+    pub(super) fn want_stats(&self) {
         self.stats.want(Wanted {
             backends: self.backends.ids(),
             services: self.assignment.counters.values().copied().collect(),
@@ -192,14 +211,23 @@ impl Gateway {
     /// From now on the backend's state and next hop are stored as they change; what changed while
     /// its element was being written is stored now.
     fn publish(&mut self, id: BackendId) {
-        if let Some(record) = self.backends.get_mut(id) {
-            record.is_published = true;
+        let Some(record) = self.backends.get_mut(id) else {
+            return;
+        };
+        if !std::mem::replace(&mut record.is_published, true) {
+            let pool = self.contents.backends.get(&id).map_or(0, |it| it.pool);
+            self.flows.add(id, PoolId(pool), self.states.state(id));
         }
-        self.store(id);
+        self.store_next_hop(id);
     }
 
     /// Stores what is known of a backend, whatever the data plane has of it.
     fn store(&self, id: BackendId) {
+        self.store_next_hop(id);
+        self.store_again(id);
+    }
+
+    fn store_next_hop(&self, id: BackendId) {
         let Some(record) = self.backends.get(id) else {
             return;
         };
@@ -208,7 +236,6 @@ impl Gateway {
         {
             self.states.set_next_hop(id, NextHop::new(hop.mac.0, port));
         }
-        self.states.set_state(id, record.effective.state);
     }
 
     fn replay_postponed(&mut self) {

@@ -26,6 +26,7 @@ impl Gateway {
         let records: Records<'_> = self
             .backends
             .iter()
+            .filter(|it| !it.is_removed)
             .map(|it| ((it.pool.as_str(), it.config.name.as_str()), it))
             .collect();
         Status {
@@ -42,6 +43,12 @@ impl Gateway {
                 .pools
                 .iter()
                 .map(|it| self.pool(it, &records, &sample))
+                .collect(),
+            removed: self
+                .backends
+                .iter()
+                .filter(|it| it.is_removed)
+                .map(|it| self.backend(it, &sample))
                 .collect(),
         }
     }
@@ -75,6 +82,8 @@ impl Gateway {
                 .collect(),
             drops: named(&sample.drops),
             replies: named(&sample.replies),
+            passes: named(&sample.passes),
+            flows: self.flows_status(sample),
             probes: ProbeStatus {
                 per_second_max: self.budget.per_second(),
                 sent: self.budget.granted(),
@@ -145,6 +154,11 @@ impl Gateway {
                 }
                 .into()
             }),
+            unstable: self
+                .assignment
+                .pools
+                .get(&pool.name)
+                .and_then(|id| self.instability(*id)),
             backends: pool
                 .backends
                 .iter()
@@ -156,6 +170,9 @@ impl Gateway {
 
     fn backend(&self, record: &Record, sample: &Sample) -> BackendStatus {
         let measured = sample.backends.get(&record.id).copied().unwrap_or_default();
+        let (flows, flows_until) = self.flow_state(record);
+        let suspicions = sample.suspicions.get(&record.id).copied();
+        let (repeated_syns, resets) = suspicions.unwrap_or_default();
         BackendStatus {
             name: record.config.name.clone(),
             pool: record.pool.clone(),
@@ -178,6 +195,10 @@ impl Gateway {
             state: record.effective.word().into(),
             reason: record.effective.reason.clone(),
             since: record.since.clone(),
+            flows: flows.into(),
+            flows_until,
+            repeated_syns,
+            resets,
             checks: record.checks().map(|snapshot| check_status(&snapshot)),
             total: measured.total,
             rate: measured.rate,

@@ -3,14 +3,17 @@
 //! It holds the data plane for as long as that takes and decides nothing; the gateway goes on
 //! storing verdicts meanwhile.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lb_common::backend::{Backend, BackendId, BackendState};
+use lb_common::pool::PoolId;
 use tokio::task::JoinError;
 
 use crate::agent::changes;
-use crate::agent::datapath::{AttachMode, Attachment, Datapath, DatapathError};
+use crate::agent::datapath::{AttachMode, Attachment, Datapath, DatapathError, FlowSizes};
 use crate::agent::desired::desired;
+use crate::agent::flows::{Evaluator, Rules, TableChange, carry_over};
 use crate::agent::identity::Assignment;
 use crate::agent::intent::Intents;
 use crate::agent::plan::{Contents, MapWrite, plan};
@@ -25,6 +28,8 @@ pub struct Applied {
     pub(super) attached: Vec<(String, Attachment)>,
     /// Slots whose owner changed.
     pub(super) moved: Vec<Moved>,
+    /// The tables that were swapped in.
+    pub(super) tables: Vec<TableChange>,
     pub(super) error: Option<anyhow::Error>,
 }
 
@@ -35,6 +40,7 @@ impl Applied {
             contents: None,
             attached: Vec::new(),
             moved: Vec::new(),
+            tables: Vec::new(),
             error: Some(error.into()),
         }
     }
@@ -48,6 +54,9 @@ pub(super) struct Job {
     pub weights: Intents,
     pub actual: Contents,
     pub fresh: Vec<(BackendId, Backend)>,
+    /// States and tables as they are now, for the flows of slots that change.
+    pub flows: Evaluator,
+    pub rules: BTreeMap<PoolId, Rules>,
     pub interfaces: Vec<String>,
     pub before: Vec<String>,
 }
@@ -66,36 +75,49 @@ impl Job {
             }
         }
         let moved = changes::moved(&self.actual, &wanted);
+        let targets = carry_over(&mut wanted, &self.actual);
+        let tables = self.evaluate(&wanted, &targets);
+        let writes = with_tables(plan(&wanted, &self.actual), &tables);
         let mut datapath = self.datapath.lock().unwrap_or_else(PoisonError::into_inner);
         let mut attached = Vec::new();
         // Before the first write, so that a name that is wrong changes nothing at all.
         let error = self
             .interface_indices()
             .and_then(|indices| {
-                write(&mut datapath, &plan(&wanted, &self.actual))?;
+                write(&mut datapath, &writes)?;
                 self.attach(&mut datapath, &indices, &mut attached)
             })
             .err();
         if error.is_some() {
             self.restore(&mut datapath, &attached);
         }
-        match datapath.actual() {
-            Ok(contents) => Applied {
-                contents: Some(contents),
-                attached,
-                moved,
-                error,
-            },
-            Err(unread) => {
-                let error = error.unwrap_or_else(|| unread.into());
-                Applied {
-                    contents: None,
-                    attached,
-                    moved,
-                    error: Some(error),
-                }
-            }
+        let (contents, error) = match datapath.actual() {
+            Ok(contents) => (Some(contents), error),
+            Err(unread) => (None, error.or_else(|| Some(unread.into()))),
+        };
+        Applied {
+            contents,
+            attached,
+            moved,
+            tables,
+            error,
         }
+    }
+
+    /// The tables that differ from what is there, with the owners that their slots had. `targets`
+    /// are pools that a service is about to move to.
+    fn evaluate(&self, wanted: &Contents, targets: &BTreeSet<PoolId>) -> Vec<TableChange> {
+        let differs = |id: &PoolId, ladders| self.actual.tables.get(id) != Some(ladders);
+        wanted
+            .tables
+            .iter()
+            .filter(|(id, ladders)| targets.contains(id) || differs(id, ladders))
+            .filter_map(|(id, ladders)| {
+                let rules = *self.rules.get(id)?;
+                let tracks_all = targets.contains(id);
+                Some(self.flows.evaluate(*id, rules, ladders, tracks_all))
+            })
+            .collect()
     }
 
     /// The kernel's numbers of the configuration's interfaces, in their order.
@@ -148,13 +170,42 @@ impl Job {
         for backend in before.backends.values_mut() {
             backend.state = BackendState::DOWN;
         }
-        let restored = datapath
-            .actual()
-            .and_then(|actual| write(datapath, &plan(&before, &actual)));
+        let restored = datapath.actual().and_then(|actual| {
+            let mut writes = plan(&before, &actual);
+            for write in &mut writes {
+                if let MapWrite::Table { pool, table } = write
+                    && let Some(there) = self.flows.table(*pool)
+                {
+                    *table = there.clone();
+                }
+            }
+            write(datapath, &writes)
+        });
         if let Err(error) = restored {
             tracing::error!(%error, "cannot write back the tables as they were");
         }
     }
+}
+
+/// Puts flags and previous owners into the tables of a plan. A table that only gets flags comes
+/// first: with them packets look at more than they did, and find the same.
+fn with_tables(mut writes: Vec<MapWrite>, tables: &[TableChange]) -> Vec<MapWrite> {
+    let mut flagged = Vec::new();
+    for change in tables {
+        let planned = writes.iter_mut().find_map(|write| match write {
+            MapWrite::Table { pool, table } if *pool == change.pool => Some(table),
+            _ => None,
+        });
+        match planned {
+            Some(table) => *table = change.table.clone(),
+            None => flagged.push(MapWrite::Table {
+                pool: change.pool,
+                table: change.table.clone(),
+            }),
+        }
+    }
+    flagged.append(&mut writes);
+    flagged
 }
 
 fn write(datapath: &mut Datapath, writes: &[MapWrite]) -> Result<(), DatapathError> {
@@ -171,5 +222,6 @@ pub(super) fn attach_mode(mode: XdpMode) -> AttachMode {
 
 /// Kernel memory that the maps take under this configuration, bytes.
 pub(super) fn memory_bytes(config: &Config) -> u64 {
-    crate::agent::datapath::memory_bytes(config.pools.iter().map(|pool| pool.slots))
+    let flows = FlowSizes::of(config.agent.flows_max);
+    crate::agent::datapath::memory_bytes(config.pools.iter().map(|pool| pool.slots), flows)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use crate::control::{BackendStatus, Status};
+use crate::control::{BackendStatus, InstabilityStatus, Status};
 
 /// Every state that a backend can have: each is a series, so that an alert can name it.
 const STATES: [&str; 3] = ["up", "draining", "down"];
@@ -12,6 +12,7 @@ const STATES: [&str; 3] = ["up", "draining", "down"];
 pub(super) fn render(status: &Status) -> String {
     let mut text = Text::default();
     agent(status, &mut text);
+    flows(status, &mut text);
     services(status, &mut text);
     pools(status, &mut text);
     checks(status, &mut text);
@@ -70,6 +71,95 @@ fn agent(status: &Status, text: &mut Text) {
         "Health probes that waited for the budget.",
     );
     text.plain("lb_probes_deferred_total", agent.probes.deferred);
+}
+
+fn flows(status: &Status, text: &mut Text) {
+    text.family(
+        "lb_passed_packets_total",
+        "counter",
+        "Packets left to the host's kernel, by reason.",
+    );
+    for (reason, count) in &status.agent.passes {
+        text.sample("lb_passed_packets_total", &[("reason", reason)], count);
+    }
+    let flows = &status.agent.flows;
+    let maps = [
+        ("flows", flows.recorded, flows.recorded_max),
+        ("flows_new", flows.recorded_new, flows.recorded_new_max),
+    ];
+    text.family(
+        "lb_flow_records",
+        "gauge",
+        "Flows on record, as the last sweep counted them.",
+    );
+    for (map, count, _) in maps {
+        text.sample("lb_flow_records", &[("map", map)], count);
+    }
+    text.family("lb_flow_records_max", "gauge", "Most flows on record.");
+    for (map, _, max) in maps {
+        text.sample("lb_flow_records_max", &[("map", map)], max);
+    }
+    text.family(
+        "lb_flow_happenings_total",
+        "counter",
+        "What was done with records of flows.",
+    );
+    for (happening, count) in &flows.counts {
+        let labels = [("happening", happening)];
+        text.sample("lb_flow_happenings_total", &labels, count);
+    }
+    for (name, kind, help, value) in [
+        (
+            "lb_flow_sweeps_total",
+            "counter",
+            "Sweeps of the records of flows.",
+            flows.sweeps as f64,
+        ),
+        (
+            "lb_flow_sweep_duration_seconds",
+            "gauge",
+            "How long the last sweep took.",
+            flows.sweep_seconds,
+        ),
+        (
+            "lb_heartbeat_age_seconds",
+            "gauge",
+            "Age of the agent's last sign of life to the program.",
+            flows.heartbeat_seconds,
+        ),
+        (
+            "lb_removed_backends",
+            "gauge",
+            "Backends that left the configuration and keep their flows.",
+            status.removed.len() as f64,
+        ),
+    ] {
+        text.family(name, kind, help);
+        text.plain(name, value);
+    }
+    type Count = fn(&InstabilityStatus) -> u64;
+    let gauges: [(&str, &str, Count); 3] = [
+        (
+            "lb_pool_unstable_slots",
+            "Slots of a pool whose flows are looked up.",
+            |it| it.slots.into(),
+        ),
+        ("lb_pool_flow_records", "Flows of a pool on record.", |it| {
+            it.recorded
+        }),
+        (
+            "lb_pool_needed_flow_records",
+            "Flows on record that their slot alone would send elsewhere.",
+            |it| it.needed,
+        ),
+    ];
+    for (name, help, count) in gauges {
+        text.family(name, "gauge", help);
+        for pool in &status.pools {
+            let value = pool.unstable.as_ref().map_or(0, count);
+            text.sample(name, &[("pool", &pool.name)], value);
+        }
+    }
 }
 
 fn services(status: &Status, text: &mut Text) {
@@ -143,7 +233,17 @@ fn pools(status: &Status, text: &mut Text) {
         text.sample("lb_backend_slots_ratio", &labels(backend), backend.share);
     }
     type Count = fn(&BackendStatus) -> u64;
-    let counters: [(&str, &str, Count); 4] = [
+    let counters: [(&str, &str, Count); 6] = [
+        (
+            "lb_backend_repeated_syns_total",
+            "SYNs that clients sent again after the first went to a backend.",
+            |it| it.repeated_syns,
+        ),
+        (
+            "lb_backend_loss_resets_total",
+            "Resets sent to flows that a lost backend had.",
+            |it| it.resets,
+        ),
         (
             "lb_backend_packets_total",
             "Packets forwarded to a backend.",

@@ -15,7 +15,9 @@ fn apply(contents: &mut Contents, write: &MapWrite) {
         MapWrite::Backend { id, backend } => drop(contents.backends.insert(*id, *backend)),
         MapWrite::Pool { id, pool } if pool.slots == 0 => drop(contents.pools.remove(id)),
         MapWrite::Pool { id, pool } => drop(contents.pools.insert(*id, *pool)),
-        MapWrite::Table { pool, slots } => drop(contents.tables.insert(*pool, Arc::clone(slots))),
+        MapWrite::Table { pool, table } => {
+            drop(contents.tables.insert(*pool, Arc::clone(&table.slots)));
+        }
         MapWrite::RemoveTable(pool) => drop(contents.tables.remove(pool)),
         MapWrite::Vip { index, flags } => contents.vips[*index as usize] = *flags,
         MapWrite::Service { key, service } => drop(contents.services.insert(*key, *service)),

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::super::units::{ago, microseconds, percent, si, si_bytes, si_count, si_count_bytes};
+use super::super::units::{
+    ago, microseconds, percent, si, si_bytes, si_count, si_count_bytes, until_then,
+};
 use super::{HEADING, state_style};
 use crate::control::{BackendStatus, CheckStatus};
 
@@ -40,6 +42,7 @@ pub(super) fn detail(backend: &BackendStatus, now: Timestamp) -> String {
                 because(&backend.reason)
             ),
         ),
+        ("flows", flows(backend, now)),
         (
             "operator",
             format!("{}{}", backend.admin, for_(&backend.admin_since)),
@@ -94,6 +97,36 @@ pub(super) fn detail(backend: &BackendStatus, now: Timestamp) -> String {
     lines.into_iter().fold(head, |text, (name, value)| {
         text + &format!("  {name:<8}  {value}\n")
     })
+}
+
+/// What it is to flows, in words.
+fn flows(backend: &BackendStatus, now: Timestamp) -> String {
+    let end = backend
+        .flows_until
+        .as_ref()
+        .map_or_else(String::new, |until| {
+            format!(", for {} more", until_then(until, now))
+        });
+    let meaning = match backend.flows.as_str() {
+        "settled" => "takes new flows and owns the old ones of its slots",
+        "tracked" => "takes and owns all flows of its slots; some may be recorded elsewhere",
+        "warming" => "takes new flows; old ones of its slots are recorded where they are",
+        "draining" => "keeps the flows that it has and takes no new ones",
+        "removed" => "out of the configuration; keeps the flows that it has until they end",
+        "lost" => "its flows are told that it failed",
+        "down" => "has none",
+        _ => "",
+    };
+    let mut text = format!("{}: {meaning}{end}", backend.flows);
+    for (count, what) in [
+        (backend.repeated_syns, "SYNs were repeated"),
+        (backend.resets, "resets were sent for it"),
+    ] {
+        if count > 0 {
+            text += &format!("; {} {what}", si_count(count));
+        }
+    }
+    text
 }
 
 fn no_check() -> String {

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 
 use super::super::table::{Cell, Side, Table};
-use super::super::units::{ago, percent, si};
-use super::{ALARM, HEADING, state_style};
-use crate::control::{BackendStatus, PoolStatus, ServiceStatus, Status};
+use super::super::units::{ago, percent, si, si_count, until_then};
+use super::{ALARM, HEADING, UNSETTLED, state_style};
+use crate::control::{BackendStatus, InstabilityStatus, PoolStatus, ServiceStatus, Status};
 
 pub(super) fn services(status: &Status) -> String {
     let mut table = Table::new([
@@ -73,6 +73,50 @@ fn pool(pool: &PoolStatus, now: Timestamp) -> String {
             .as_ref()
             .map_or_else(|| "no check".to_owned(), |check| format!("{check} check")),
     );
+    let unstable = pool
+        .unstable
+        .as_ref()
+        .map_or_else(String::new, |it| instability(it, now));
+    head + &unstable + &backends(&pool.backends, now)
+}
+
+/// Backends that are there only for the flows that they have.
+pub(super) fn removed(status: &Status, now: Timestamp) -> String {
+    if status.removed.is_empty() {
+        return String::new();
+    }
+    let head = format!(
+        "{HEADING}removed{HEADING:#}: out of the configuration, there for the flows they have\n"
+    );
+    head + &backends(&status.removed, now)
+}
+
+/// Why flows are looked up, since when, and when that ends.
+fn instability(it: &InstabilityStatus, now: Timestamp) -> String {
+    let for_ = it
+        .since
+        .as_ref()
+        .map_or_else(String::new, |since| format!(" for {}", ago(since, now)));
+    let changed = match it.slots_changed {
+        0 => String::new(),
+        slots => format!(" ({} with another owner)", si_count(slots.into())),
+    };
+    let end = match &it.until {
+        Some(until) if it.needed == 0 => format!("over in {}", until_then(until, now)),
+        Some(until) => format!("over in {} and with those flows", until_then(until, now)),
+        None => "no end of its own".to_owned(),
+    };
+    format!(
+        "  {UNSETTLED}unstable{UNSETTLED:#}{for_}: {}\n  {} slots{changed}, {} flows on record, {} of \
+         them needed; {end}\n",
+        it.causes.join(", "),
+        si_count(it.slots.into()),
+        si_count(it.recorded),
+        si_count(it.needed),
+    )
+}
+
+fn backends(backends: &[BackendStatus], now: Timestamp) -> String {
     let mut table = Table::new([
         ("BACKEND", Side::Left),
         ("ROLE", Side::Left),
@@ -85,7 +129,7 @@ fn pool(pool: &PoolStatus, now: Timestamp) -> String {
         ("NEW/S", Side::Right),
         ("WHY", Side::Left),
     ]);
-    for backend in &pool.backends {
+    for backend in backends {
         table.row([
             backend.name.as_str().into(),
             backend.role.as_str().into(),
@@ -99,7 +143,7 @@ fn pool(pool: &PoolStatus, now: Timestamp) -> String {
             backend.reason.as_str().into(),
         ]);
     }
-    head + &table.render()
+    table.render()
 }
 
 /// `50 (100)`: the weight in force and, where the operator changed it, the configured one.

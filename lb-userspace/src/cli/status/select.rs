@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 
 use crate::config::suggest::nearest;
-use crate::control::{PoolStatus, Status};
+use crate::control::{BackendStatus, PoolStatus, Status};
 
 /// The part of a status that a name stands for: an object of the same shape.
 #[derive(Debug)]
@@ -32,15 +32,24 @@ pub(super) fn by_name(status: &Status, name: &str) -> anyhow::Result<Selection> 
         .filter(|service| service.name == name || service.pool == name)
         .cloned()
         .collect();
-    let part = |pools, services| Status {
+    let part = |pools: Vec<PoolStatus>, services, removed| Status {
         version: status.version.clone(),
         agent: status.agent.clone(),
         services,
         pools,
+        removed,
+    };
+    let removed = |is_wanted: &dyn Fn(&BackendStatus) -> bool| -> Vec<BackendStatus> {
+        let backends = status.removed.iter();
+        backends.filter(|it| is_wanted(it)).cloned().collect()
     };
     if !(pools.is_empty() && services.is_empty()) {
         return Ok(Selection {
-            status: part(pools, services),
+            status: part(
+                pools.clone(),
+                services,
+                removed(&|it| pools.iter().any(|pool| pool.name == it.pool)),
+            ),
             is_backend: false,
         });
     }
@@ -49,11 +58,12 @@ pub(super) fn by_name(status: &Status, name: &str) -> anyhow::Result<Selection> 
         .iter()
         .filter_map(|pool| only_backend(pool, name))
         .collect();
-    if pools.is_empty() {
+    let removed = removed(&|it| it.name == name || format!("{}/{}", it.pool, it.name) == name);
+    if pools.is_empty() && removed.is_empty() {
         return Err(unknown(status, name));
     }
     Ok(Selection {
-        status: part(pools, Vec::new()),
+        status: part(pools, Vec::new(), removed),
         is_backend: true,
     })
 }

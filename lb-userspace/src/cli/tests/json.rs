@@ -10,12 +10,15 @@ use super::{event, status};
 use crate::agent::detach::DetachReport;
 use crate::cli::check;
 use crate::config::Config;
-use crate::control::{Moved, Reload, Route, Rung};
+use crate::control::{Moved, RecordStatus, Reload, Route, Rung};
 
 /// Every object with its fields, in order. A field that is missing here has been renamed or removed
 /// in the code: scripts of users break by it. One that is new is added here and to the document.
 const OBJECTS: &[(&str, &[&str])] = &[
-    ("Status", &["version", "agent", "services", "pools"]),
+    (
+        "Status",
+        &["version", "agent", "services", "pools", "removed"],
+    ),
     (
         "Agent",
         &[
@@ -27,8 +30,24 @@ const OBJECTS: &[(&str, &[&str])] = &[
             "interfaces",
             "drops",
             "replies",
+            "passes",
+            "flows",
             "probes",
             "map_bytes",
+        ],
+    ),
+    (
+        "Flows",
+        &[
+            "recorded",
+            "recorded_max",
+            "recorded_new",
+            "recorded_new_max",
+            "counts",
+            "sweeps",
+            "sweep_seconds",
+            "sweep_deleted",
+            "heartbeat_seconds",
         ],
     ),
     ("Interface", &["name", "xdp", "mtu", "up"]),
@@ -49,7 +68,19 @@ const OBJECTS: &[(&str, &[&str])] = &[
     (
         "Pool",
         &[
-            "name", "forward", "spill", "slots", "on_empty", "check", "backends",
+            "name", "forward", "spill", "slots", "on_empty", "check", "unstable", "backends",
+        ],
+    ),
+    (
+        "Instability",
+        &[
+            "slots",
+            "slots_changed",
+            "since",
+            "until",
+            "causes",
+            "recorded",
+            "needed",
         ],
     ),
     (
@@ -73,6 +104,10 @@ const OBJECTS: &[(&str, &[&str])] = &[
             "state",
             "reason",
             "since",
+            "flows",
+            "flows_until",
+            "repeated_syns",
+            "resets",
             "checks",
             "total",
             "rate",
@@ -109,8 +144,25 @@ const OBJECTS: &[(&str, &[&str])] = &[
             "backend",
             "rung",
             "slots_passed",
+            "stable",
+            "e_new",
+            "e_old",
+            "previous",
+            "lost",
+            "record",
             "why",
             "ladder",
+        ],
+    ),
+    (
+        "Record",
+        &[
+            "map",
+            "backend",
+            "live",
+            "superseded",
+            "closing",
+            "age_seconds",
         ],
     ),
     ("Rung", &["backend", "role", "state"]),
@@ -160,6 +212,19 @@ fn examples() -> Vec<Value> {
         backend: None,
         rung: None,
         slots_passed: 0,
+        stable: false,
+        e_new: None,
+        e_old: None,
+        previous: None,
+        lost: false,
+        record: Some(RecordStatus {
+            map: "FLOWS".into(),
+            backend: "logic-1".into(),
+            live: true,
+            superseded: false,
+            closing: false,
+            age_seconds: 0.5,
+        }),
         why: String::new(),
         ladder: vec![Rung {
             backend: "logic-1".into(),
@@ -175,10 +240,12 @@ fn examples() -> Vec<Value> {
     vec![
         status.clone(),
         part(&status, "/agent"),
+        part(&status, "/agent/flows"),
         part(&status, "/agent/interfaces/0"),
         part(&status, "/agent/probes"),
         part(&status, "/services/0"),
         part(&status, "/pools/0"),
+        part(&status, "/pools/0/unstable"),
         part(&status, "/pools/0/backends/0"),
         part(&status, "/pools/0/backends/0/checks"),
         part(&status, "/services/0/total"),
@@ -186,6 +253,7 @@ fn examples() -> Vec<Value> {
         reload.clone(),
         part(&reload, "/moved/0"),
         route.clone(),
+        part(&route, "/record"),
         part(&route, "/ladder/0"),
         value(event(1)),
         check.clone(),

@@ -80,6 +80,12 @@ pub(super) const AGENT: &[Key] = &[
         Value("10000"),
         "The most health probes a second, all pools together.",
     ),
+    key(
+        "flows_max",
+        "whole number, 1024 to 16777216",
+        Value("1048576"),
+        "The most flows on record, which are those of unstable slots; about 150 bytes of kernel memory each, taken at the first start.",
+    ),
 ];
 
 pub(super) const POOL: &[Key] = &[
@@ -163,6 +169,18 @@ pub(super) const FLOWS: &[Key] = &[
         "duration, up to 7d",
         Value(r#""1h""#),
         "Life of a record that no packet uses; longer than both windows.",
+    ),
+    key(
+        "lost_for",
+        "duration, 1ms to 1d",
+        Value(r#""60s""#),
+        "How long flows of a backend that failed are told so (`on_backend_loss`).",
+    ),
+    key(
+        "embryo",
+        "duration, 1ms to 1d",
+        Value(r#""60s""#),
+        "Life of a record made by a SYN that nothing followed, and of one whose flow was closed.",
     ),
 ];
 

@@ -46,6 +46,8 @@ fn the_whole_example_of_the_design_means_what_it_says() {
                 window: Duration::from_secs(300),
                 udp_window: Duration::from_secs(30),
                 idle: Duration::from_secs(3600),
+                lost_for: Duration::from_secs(60),
+                embryo: Duration::from_secs(60),
             },
             check: Some(Check {
                 probe: Probe::Http {
@@ -113,6 +115,7 @@ fn only_the_interfaces_of_the_agent_are_needed() {
             tunnel_source_v4: "198.18.0.0/16".parse().expect("a network"),
             tunnel_source_v6: "100::/64".parse().expect("a network"),
             probes_per_second: 10_000,
+            flows_max: 1 << 20,
         }
     );
     assert!(config.pools.is_empty() && config.services.is_empty());

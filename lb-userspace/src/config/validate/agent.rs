@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use lb_common::maps::FLOWS_DEFAULT;
+
 use super::range;
 use crate::config::{
     Agent, INTERFACES_MAX, XdpMode, error::Diagnostics, field::Field, file, keys::Section,
@@ -28,6 +30,7 @@ pub(super) fn agent(file: &file::Agent, out: &mut Diagnostics<'_>) -> Option<Age
         tunnel_source_v4: tunnel_source_v4(&file.tunnel_source_v4, out),
         tunnel_source_v6: tunnel_source_v6(&file.tunnel_source_v6, out),
         probes_per_second: range::number(&file.probes_per_second, 10_000, 1..=1_000_000, out),
+        flows_max: range::number(&file.flows_max, FLOWS_DEFAULT, 1024..=1 << 24, out),
     };
     Some(Agent {
         interfaces: interfaces?,

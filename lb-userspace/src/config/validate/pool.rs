@@ -9,9 +9,6 @@ use crate::config::{
 };
 
 const SLOTS_DEFAULT: u32 = 65_537;
-const WINDOW_DEFAULT: Duration = Duration::from_secs(5 * 60);
-const UDP_WINDOW_DEFAULT: Duration = Duration::from_secs(30);
-const IDLE_DEFAULT: Duration = Duration::from_secs(60 * 60);
 const SHORTEST: Duration = Duration::from_millis(1);
 const WINDOW_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const IDLE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -103,14 +100,36 @@ fn nearest_prime(number: u32) -> u32 {
 
 fn flows(file: &file::Flows, out: &mut Diagnostics<'_>) -> FlowTimes {
     let times = FlowTimes {
-        window: range::duration(&file.window, WINDOW_DEFAULT, SHORTEST..=WINDOW_MAX, out),
-        udp_window: range::duration(
-            &file.udp_window,
-            UDP_WINDOW_DEFAULT,
+        window: range::duration(
+            &file.window,
+            FlowTimes::DEFAULT.window,
             SHORTEST..=WINDOW_MAX,
             out,
         ),
-        idle: range::duration(&file.idle, IDLE_DEFAULT, SHORTEST..=IDLE_MAX, out),
+        udp_window: range::duration(
+            &file.udp_window,
+            FlowTimes::DEFAULT.udp_window,
+            SHORTEST..=WINDOW_MAX,
+            out,
+        ),
+        idle: range::duration(
+            &file.idle,
+            FlowTimes::DEFAULT.idle,
+            SHORTEST..=IDLE_MAX,
+            out,
+        ),
+        lost_for: range::duration(
+            &file.lost_for,
+            FlowTimes::DEFAULT.lost_for,
+            SHORTEST..=WINDOW_MAX,
+            out,
+        ),
+        embryo: range::duration(
+            &file.embryo,
+            FlowTimes::DEFAULT.embryo,
+            SHORTEST..=WINDOW_MAX,
+            out,
+        ),
     };
     for (name, field, window) in [
         ("window", &file.window, times.window),
