@@ -25,8 +25,6 @@ enum Pass {
     On,
     /// It ends here.
     Dropped,
-    /// More of it must be there first.
-    NotYet,
 }
 
 /// One message, or as much of it as is there.
@@ -40,6 +38,23 @@ struct Message<'b> {
 impl Message<'_> {
     fn is_whole(&self) -> bool {
         self.body.len() + HEADER_BYTES == self.header.total
+    }
+
+    /// Whether as much of it is there as must be looked at before it goes on.
+    fn is_enough(&self) -> Result<bool, End> {
+        let whole_up_to = match self.header.tag {
+            b'Q' | b'P' => LOOKED_AT_BYTES_MAX,
+            b'D' | b'C' if self.header.total > NAMES_BYTES_MAX => return Err(malformed()),
+            b'D' | b'C' => NAMES_BYTES_MAX,
+            b'B' if frontend::bind(self.body).is_none() => {
+                if self.is_whole() || self.body.len() > NAMES_BYTES_MAX {
+                    return Err(malformed());
+                }
+                return Ok(false);
+            }
+            _ => 0,
+        };
+        Ok(self.is_whole() || self.header.total > whole_up_to)
     }
 
     fn end(&self) -> usize {
@@ -66,6 +81,10 @@ impl Session {
             let end = bytes.len().min(at + header.total);
             let body = &bytes[at + HEADER_BYTES..end];
             let message = Message { header, body, at };
+            // Whoever does not finish a message must not hold a server by it.
+            if !message.is_enough()? {
+                break;
+            }
             if self.server.is_none() && self.wants_server(message) && !self.take_server() {
                 needs_server = true;
                 break;
@@ -76,7 +95,6 @@ impl Session {
                     splice.cut(at, end);
                     true
                 }
-                Pass::NotYet => break,
             };
             self.passing = at + header.total - end;
             self.is_passing_unwanted = is_unwanted;
@@ -121,7 +139,7 @@ impl Session {
             b'P' => self.parse(message, splice),
             b'B' => self.bind(message, splice),
             b'D' => self.describe(message, splice),
-            b'C' => self.close(message, splice),
+            b'C' => self.close(message),
             b'E' => Ok(self.sent(Awaited::Execute)),
             b'S' => Ok(self.sync()),
             b'F' => Ok(self.sent(Awaited::Query)),
@@ -162,9 +180,6 @@ impl Session {
 
     fn query(&mut self, message: Message<'_>) -> Result<Pass, End> {
         if !message.is_whole() {
-            if message.header.total <= LOOKED_AT_BYTES_MAX {
-                return Ok(Pass::NotYet);
-            }
             self.pin("a query too long to be looked at");
         } else {
             if let Some(name) = self.deallocates(message.body) {
@@ -224,9 +239,6 @@ impl Session {
 
     fn parse(&mut self, message: Message<'_>, splice: &mut Splice<'_>) -> Result<Pass, End> {
         if !message.is_whole() {
-            if message.header.total <= LOOKED_AT_BYTES_MAX {
-                return Ok(Pass::NotYet);
-            }
             // Whatever its name, only this server knows it.
             self.pin("a statement too long to be looked at");
             self.unnamed_stamp = 0;
@@ -330,12 +342,7 @@ impl Session {
     }
 
     fn bind(&mut self, message: Message<'_>, splice: &mut Splice<'_>) -> Result<Pass, End> {
-        let Some(bind) = frontend::bind(message.body) else {
-            if message.is_whole() || message.body.len() > NAMES_BYTES_MAX {
-                return Err(malformed());
-            }
-            return Ok(Pass::NotYet);
-        };
+        let bind = frontend::bind(message.body).ok_or_else(malformed)?;
         let statement = self.refer(bind.statement, message.at, splice);
         let setting = match &statement {
             Some(statement) if statement.trace == Trace::Setting => Some(statement.query().into()),
@@ -365,9 +372,7 @@ impl Session {
     }
 
     fn describe(&mut self, message: Message<'_>, splice: &mut Splice<'_>) -> Result<Pass, End> {
-        let Some(object) = whole_object(message)? else {
-            return Ok(Pass::NotYet);
-        };
+        let object = frontend::object(message.body).ok_or_else(malformed)?;
         if let Object::Statement(name) = object
             && let Some(statement) = self.refer(name, message.at, splice)
         {
@@ -377,10 +382,8 @@ impl Session {
         Ok(self.sent(Awaited::Describe))
     }
 
-    fn close(&mut self, message: Message<'_>, _splice: &mut Splice<'_>) -> Result<Pass, End> {
-        let Some(object) = whole_object(message)? else {
-            return Ok(Pass::NotYet);
-        };
+    fn close(&mut self, message: Message<'_>) -> Result<Pass, End> {
+        let object = frontend::object(message.body).ok_or_else(malformed)?;
         let Object::Statement(name) = object else {
             return Ok(self.sent(Awaited::Close));
         };
@@ -414,18 +417,6 @@ impl Session {
             bytes::append(&mut self.to_client, answer);
         }
     }
-}
-
-fn whole_object(message: Message<'_>) -> Result<Option<Object<'_>>, End> {
-    if message.header.total > NAMES_BYTES_MAX {
-        return Err(malformed());
-    }
-    if !message.is_whole() {
-        return Ok(None);
-    }
-    frontend::object(message.body)
-        .map(Some)
-        .ok_or_else(malformed)
 }
 
 fn violation(error: frame::BadLength) -> End {
