@@ -155,7 +155,12 @@ fn tls_is_offered_and_scram_is_bound_to_it() -> Result<()> {
         "-subj",
         "/CN=localhost",
     ]);
-    openssl.args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]);
+    openssl.args([
+        "-addext",
+        "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+    ]);
     openssl
         .arg("-out")
         .arg(&certificate)

@@ -60,7 +60,10 @@ async fn too_many_clients_are_refused_and_places_come_free() -> Result<()> {
     let error = connect(site.proxy.port(), "")
         .await
         .expect_err("two are enough");
-    assert!(format!("{error:?}").contains("53300"), "{error:?}");
+    assert!(
+        format!("{error:?}").contains("too many clients"),
+        "{error:?}"
+    );
     drop((one, two));
     wait::until("a place comes free", SOON, || site.psql("SELECT 1").is_ok())
 }
@@ -77,24 +80,27 @@ async fn a_client_that_dies_in_a_transaction_leaves_nothing() -> Result<()> {
     assert_eq!(site.psql("SELECT count(*) FROM t")?, "0");
     assert_eq!(
         site.psql("SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass")?,
-        "1"
+        "0"
     );
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_dies_in_a_query_stops_it() -> Result<()> {
+#[test]
+fn a_client_that_dies_in_a_query_stops_it() -> Result<()> {
     let site = Site::new("pool = { size = 1 }")?;
-    let client = site.connect("").await?;
-    let asleep =
-        tokio::spawn(async move { client.simple_query("SELECT pg_sleep(600)").await.map(drop) });
+    let mut psql = site.proxy.client("psql")?;
+    let mut psql = psql.args(["-XAtq", "-c", "SELECT pg_sleep(600)"]).spawn()?;
     let sleeps = || {
-        site.server.sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND state = 'active' AND pid <> pg_backend_pid()")
+        site.server.sql(
+            "SELECT count(*) FROM pg_stat_activity \
+             WHERE query = 'SELECT pg_sleep(600)' AND state = 'active'",
+        )
     };
     wait::until("the query runs", SOON, || {
         sleeps().is_ok_and(|count| count == "1")
     })?;
-    asleep.abort();
+    psql.kill()?;
+    psql.wait()?;
     wait::until("the query is stopped", SOON, || {
         sleeps().is_ok_and(|count| count == "0")
     })?;

@@ -40,20 +40,20 @@ async fn a_setting_that_was_rolled_back_is_not_replayed() -> Result<()> {
     let site = Site::new("pool = { size = 1 }")?;
     let one = site.connect("").await?;
     let two = site.connect("").await?;
-    one.batch_execute("BEGIN; SET work_mem = '7MB'; ROLLBACK")
-        .await?;
-    one.batch_execute("BEGIN").await?;
-    one.batch_execute("SET work_mem = '8MB'").await?;
-    one.batch_execute("ROLLBACK").await?;
-    assert!(
-        one.batch_execute("SET work_mem = '9MB'; SELECT 1/0")
-            .await
-            .is_err()
-    );
-    one.batch_execute("BEGIN; SET LOCAL work_mem = '6MB'; COMMIT")
-        .await?;
-    assert_eq!(value(&two, "work_mem").await?, "4MB");
-    assert_eq!(value(&one, "work_mem").await?, "4MB");
+    for (set, fails, end) in [
+        ("SET work_mem = '8MB'", None, "ROLLBACK"),
+        ("SET work_mem = '9MB'", Some("SELECT 1/0"), "COMMIT"),
+        ("SET LOCAL work_mem = '6MB'", None, "COMMIT"),
+    ] {
+        one.batch_execute("BEGIN").await?;
+        one.batch_execute(set).await?;
+        if let Some(fails) = fails {
+            assert!(one.batch_execute(fails).await.is_err());
+        }
+        one.batch_execute(end).await?;
+        assert_eq!(value(&two, "work_mem").await?, "4MB");
+        assert_eq!(value(&one, "work_mem").await?, "4MB", "{set} {end}");
+    }
     one.batch_execute("BEGIN").await?;
     one.batch_execute("SET work_mem = '8MB'").await?;
     one.batch_execute("COMMIT").await?;

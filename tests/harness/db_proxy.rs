@@ -31,12 +31,23 @@ impl DbProxy {
     /// # Errors
     /// If `lb` is not built, or the proxy does not listen: with the end of its log.
     pub fn start(run: &RunDirectory, server: &Postgres, settings: &str) -> Result<Self> {
-        let head = format!(
+        Self::start_before(run, Self::server(server), settings)
+    }
+
+    /// The same with the log that a user has, not a test's.
+    ///
+    /// # Errors
+    /// As [`DbProxy::start`].
+    pub fn start_quiet(run: &RunDirectory, server: &Postgres, settings: &str) -> Result<Self> {
+        Self::start_with(run, Self::server(server), settings, "info")
+    }
+
+    fn server(server: &Postgres) -> String {
+        format!(
             "server = \"{}\"\nserver_port = {}\n",
             server.socket_directory().display(),
             server.port()
-        );
-        Self::start_before(run, head, settings)
+        )
     }
 
     /// Starts one in front of whatever `head` names: `server`, and what belongs to it.
@@ -44,6 +55,10 @@ impl DbProxy {
     /// # Errors
     /// As [`DbProxy::start`].
     pub fn start_before(run: &RunDirectory, head: String, settings: &str) -> Result<Self> {
+        Self::start_with(run, head, settings, "debug")
+    }
+
+    fn start_with(run: &RunDirectory, head: String, settings: &str, log: &str) -> Result<Self> {
         let (port, metrics) = (free_port()?, free_port()?);
         let config = run.join(&format!("db-proxy-{}.toml", next_number()));
         let head = format!(
@@ -52,7 +67,7 @@ impl DbProxy {
         fs::write(&config, format!("{head}{settings}\n"))?;
         let mut command = Command::new(built("lb", "lb-userspace")?);
         command.arg("db-proxy").arg("--config").arg(&config);
-        command.args(["--log-level", "debug"]);
+        command.args(["--log-level", log]);
         let mut process = Process::spawn_here("db-proxy", &mut command, &run.logs())?;
         process.wait_until("the proxy listens", READY_MAX, || {
             TcpStream::connect(("127.0.0.1", port)).is_ok()

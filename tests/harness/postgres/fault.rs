@@ -91,7 +91,9 @@ impl Postgres {
     /// # Errors
     /// If it cannot be rewound.
     pub fn rewind_to(&mut self, primary: &Self) -> Result<()> {
-        // A server that was killed must recover first, or pg_rewind refuses it.
+        // Before PostgreSQL 16, pg_rewind reads the new timeline from the last checkpoint only, and
+        // without one would find nothing to rewind.
+        primary.sql("CHECKPOINT")?;
         let source = format!(
             "host={} port={} user={USER} dbname=postgres",
             primary.directory.display(),

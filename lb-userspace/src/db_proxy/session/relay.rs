@@ -69,6 +69,7 @@ impl Session {
         }
         match self.client.poll_out(cx, &self.to_client) {
             Poll::Ready(Ok(count)) => bytes::consume(&mut self.to_client, count),
+            Poll::Ready(Err(_)) if self.is_leaving => bytes::give_back(&mut self.to_client),
             Poll::Ready(Err(_)) => return Err(End::Lost),
             Poll::Pending => return Ok(false),
         }
@@ -197,12 +198,12 @@ impl Session {
         let result = splice.finish(taken);
         // The server is free before its answer is written: the next client does not wait for it.
         self.keep_or_release(server);
-        if !self.is_leaving {
-            match self.client.poll_out(cx, result) {
-                Poll::Ready(Ok(written)) => bytes::append(&mut self.to_client, &result[written..]),
-                Poll::Ready(Err(_)) => return Err(End::Lost),
-                Poll::Pending => bytes::append(&mut self.to_client, result),
-            }
+        match self.client.poll_out(cx, result) {
+            Poll::Ready(Ok(written)) => bytes::append(&mut self.to_client, &result[written..]),
+            // Who said good-bye need not wait for answers; what was asked for is done.
+            Poll::Ready(Err(_)) if self.is_leaving => {}
+            Poll::Ready(Err(_)) => return Err(End::Lost),
+            Poll::Pending => bytes::append(&mut self.to_client, result),
         }
         Ok(true)
     }
