@@ -184,14 +184,5 @@ async fn a_promoted_standby_takes_writes_through_its_proxy() -> Result<()> {
         .await?
         .get(0);
     assert_eq!(count, 21, "what was acknowledged is there");
-    site.server.rewind_to(&standby)?;
-    wait::until("the old primary follows", SOON, || {
-        site.server
-            .sql("SELECT count(*) FROM ledger")
-            .is_ok_and(|count| count == "21")
-    })?;
-    wait::until("its proxy serves again", SOON, || {
-        site.psql("SELECT pg_is_in_recovery()")
-            .is_ok_and(|is| is == "t")
-    })
+    Ok(())
 }

@@ -178,7 +178,7 @@ fn pgbouncer(
 fn haproxy(run: &RunDirectory, server: &Postgres, port: u16, command: &mut Command) -> Result<()> {
     let path = run.join("haproxy.cfg");
     let text = format!(
-        "global\n  maxconn 20000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  \
+        "global\n  maxconn 4000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  \
          timeout server 1h\nlisten postgres\n  bind 127.0.0.1:{port}\n  server one unix@{}/.s.PGSQL.{}\n",
         server.socket_directory().display(),
         server.port()

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Postgres, READY_MAX, USER, said, tool_as_postgres};
+use super::{Postgres, READY_MAX};
 use crate::wait;
 
 /// How long a server may take to stop.
@@ -84,27 +84,6 @@ impl Postgres {
     /// If it does not answer.
     pub fn is_primary(&self) -> Result<bool> {
         Ok(self.sql("SELECT pg_is_in_recovery()")? == "f")
-    }
-
-    /// Makes a stopped primary of old a standby of the new one (`pg_rewind`), and starts it.
-    ///
-    /// # Errors
-    /// If it cannot be rewound.
-    pub fn rewind_to(&mut self, primary: &Self) -> Result<()> {
-        // Before PostgreSQL 16, pg_rewind reads the new timeline from the last checkpoint only, and
-        // without one would find nothing to rewind.
-        primary.sql("CHECKPOINT")?;
-        let source = format!(
-            "host={} port={} user={USER} dbname=postgres",
-            primary.directory.display(),
-            primary.port
-        );
-        let mut rewind = tool_as_postgres("pg_rewind")?;
-        rewind.arg("-D").arg(self.data());
-        rewind.args(["--no-sync", "--source-server", &source]);
-        said(&mut rewind).with_context(|| format!("rewind {}", self.name))?;
-        self.follow(primary)?;
-        self.start()
     }
 
     /// Pids of the server's own children.

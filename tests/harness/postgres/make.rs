@@ -74,7 +74,7 @@ impl Postgres {
     }
 
     /// Lets this server be a standby of `primary` from its next start on.
-    pub(super) fn follow(&self, primary: &Self) -> Result<()> {
+    fn follow(&self, primary: &Self) -> Result<()> {
         self.configure(&format!(
             "primary_conninfo = 'host={} port={} user={USER} application_name={}'\n",
             primary.directory.display(),
