@@ -10,6 +10,7 @@ mod admin;
 mod agent;
 mod check;
 mod completions;
+mod db_proxy;
 mod detach;
 mod events;
 mod output;
@@ -48,6 +49,8 @@ struct Cli {
 enum Command {
     /// Run the gateway's agent in the foreground
     Agent(agent::AgentOptions),
+    /// Run the database proxy in the foreground
+    DbProxy(db_proxy::DbProxyOptions),
     /// Show services, pools and backends
     Status(status::StatusOptions),
     /// Give a backend no new flows; its old ones finish
@@ -95,6 +98,7 @@ pub fn run() -> ExitCode {
 fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Agent(options) => agent::run(&options),
+        Command::DbProxy(options) => db_proxy::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Drain(options) => admin::run(options, Intent::Drain),
         Command::Undrain(options) => admin::run(options, Intent::Undrain),

@@ -19,6 +19,7 @@ use lb_common::maps;
 
 use self::error::Diagnostics;
 
+mod db_proxy;
 mod duration;
 mod error;
 mod field;
@@ -32,12 +33,13 @@ mod value;
 mod words;
 
 pub use self::{
+    db_proxy::{DbPool, DbProxy, DbServer, DbTls},
     duration::{DurationError, format_duration, parse_duration},
     error::{ConfigError, Diagnostic},
     value::{Port, StatusRanges},
     words::{
-        Forward, OnBackendLoss, OnEmpty, Protocol, Role, Spill, Tracking, UdpFlows, UnknownWord,
-        XdpMode,
+        ClientAuth, Forward, OnBackendLoss, OnEmpty, PoolMode, Protocol, Role, ServerTls, Spill,
+        Tracking, UdpFlows, UnknownWord, XdpMode,
     },
 };
 
@@ -81,6 +83,8 @@ pub struct Config {
     /// `[[service]]`, in the order of the file; names and (vip, port, protocol) are unique, and
     /// every `pool` is one of `pools`.
     pub services: Vec<Service>,
+    /// `[db_proxy]`, if there is one.
+    pub db_proxy: Option<DbProxy>,
     /// Sections for daemons that this version does not have, in alphabetical order.
     pub unread: Vec<String>,
 }
@@ -246,18 +250,23 @@ impl Config {
     /// bytes or is not UTF-8; [`ConfigError::Refused`] with every mistake in it otherwise.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let path = path.as_ref();
-        let unreadable = |source| ConfigError::Unreadable {
-            path: path.to_owned(),
-            source,
-        };
-        let mut text = String::new();
-        File::open(path)
-            .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
-            .map_err(unreadable)?;
-        if text.len() as u64 > FILE_BYTES_MAX {
-            return Err(unreadable(std::io::ErrorKind::FileTooLarge.into()));
-        }
-        Self::parse(&text, path)
+        Self::parse(&read(path)?, path)
+    }
+
+    /// Reads and checks the file at `path` for the database proxy: a host that has nothing else
+    /// needs no `[agent]`.
+    ///
+    /// # Errors
+    /// As [`Config::load`]; also where there is no `[db_proxy]`.
+    pub fn load_db_proxy(path: impl AsRef<Path>) -> Result<DbProxy, ConfigError> {
+        let path = path.as_ref();
+        let text = read(path)?;
+        let mut out = Diagnostics::new(path, &text);
+        let config = out.parse_toml().and_then(|root| {
+            let file = file::File::read(root.get_ref(), &mut out);
+            validate::db_proxy_alone(&file, path, &mut out)
+        });
+        out.finish(config)
     }
 
     /// Checks `text`; `file_name` stands in the messages and in [`Config::source`].
@@ -286,4 +295,19 @@ impl Config {
     pub fn unread_sections(&self) -> Vec<String> {
         self.unread.clone()
     }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
+        .map_err(unreadable)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(unreadable(std::io::ErrorKind::FileTooLarge.into()));
+    }
+    Ok(text)
 }

@@ -4,6 +4,8 @@ pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod db_proxy;
 pub mod health;
 pub mod runtime;
 pub mod telemetry;
+pub mod wire;

@@ -26,6 +26,21 @@ pub fn block_on<T>(daemon: impl Future<Output = T>) -> io::Result<T> {
     Ok(result)
 }
 
+/// The same on the calling thread alone, for daemons whose tasks share what is not locked.
+///
+/// # Errors
+/// If the kernel gives no descriptors.
+pub fn block_on_one_thread<T>(daemon: impl Future<Output = T>) -> io::Result<T> {
+    raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let tasks = tokio::task::LocalSet::new();
+    let result = tasks.block_on(&runtime, daemon);
+    runtime.shutdown_background();
+    Ok(result)
+}
+
 /// The signals that a daemon obeys.
 #[derive(Debug)]
 pub struct Signals {

@@ -1,6 +1,7 @@
 //! `lbt-bench`: measures lb beside what it is compared with, in one run on one machine.
 
 mod gateway;
+mod postgres;
 mod report;
 
 use std::path::PathBuf;
@@ -25,12 +26,15 @@ struct Arguments {
 enum Subject {
     /// The XDP program: nanoseconds per packet, beside the least that such a program can do
     Gateway(gateway::Arguments),
+    /// The database proxy: pgbench through it, beside other proxies and none
+    Postgres(postgres::Arguments),
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let rows = match &arguments.subject {
         Subject::Gateway(arguments) => gateway::measure(arguments)?,
+        Subject::Postgres(arguments) => postgres::measure(arguments)?,
     };
     print!("{}", report::table(&rows));
     if let Some(file) = &arguments.json {

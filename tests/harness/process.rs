@@ -1,6 +1,7 @@
 //! Guards for child processes: started in a namespace, logged to a file, always ended and reaped.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,6 +13,7 @@ use nix::unistd::Pid;
 
 use crate::namespace::Namespace;
 use crate::run_directory::next_number;
+use crate::sweep::OWNER_VARIABLE;
 use crate::wait;
 
 /// How many bytes of a log an error message quotes.
@@ -39,18 +41,37 @@ impl Process {
         command: &mut Command,
         logs: &Path,
     ) -> Result<Process> {
+        let place = format!(" in {}", namespace.name());
+        Self::start(name, command, logs, &place, |command| {
+            namespace.spawn(command)
+        })
+    }
+
+    /// The same where this process is, for what needs no namespace.
+    ///
+    /// # Errors
+    /// If the program cannot be started or the log cannot be made.
+    pub fn spawn_here(name: &str, command: &mut Command, logs: &Path) -> Result<Process> {
+        command.env(OWNER_VARIABLE, std::process::id().to_string());
+        Self::start(name, command, logs, "", Command::spawn)
+    }
+
+    fn start(
+        name: &str,
+        command: &mut Command,
+        logs: &Path,
+        place: &str,
+        spawn: impl FnOnce(&mut Command) -> io::Result<Child>,
+    ) -> Result<Process> {
         let log = logs.join(format!("{name}-{}.log", next_number()));
         let file = File::create(&log).with_context(|| format!("make {}", log.display()))?;
         command
             .stdin(Stdio::piped())
             .stdout(file.try_clone()?)
             .stderr(file);
-        let mut child = namespace.spawn(command).with_context(|| {
-            format!(
-                "cannot start {name} ({}) in {}",
-                command.get_program().display(),
-                namespace.name()
-            )
+        let mut child = spawn(command).with_context(|| {
+            let program = command.get_program().display();
+            format!("cannot start {name} ({program}){place}")
         })?;
         let stdin = child.stdin.take();
         Ok(Process {

@@ -48,7 +48,13 @@ impl Consent {
 }
 
 /// Programs that the tests and the demo call, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 3] = [("ip", "iproute2"), ("ethtool", "ethtool"), ("curl", "curl")];
+const PROGRAMS: [(&str, &str); 4] = [
+    ("ip", "iproute2"),
+    ("ethtool", "ethtool"),
+    ("curl", "curl"),
+    // The server itself is in no directory of PATH; pgbench comes with it.
+    ("pgbench", "postgresql"),
+];
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let toolchain = ensure(arguments.consent)?;

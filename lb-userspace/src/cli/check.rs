@@ -138,8 +138,7 @@ mod tests {
         assert_eq!(
             summary(&check),
             "lb.toml: ok: 2 services, 1 pool, 4 backends\n\
-             lb.toml: note: this version does not read [cache], [database], [db_proxy], [entity], \
-             [logic]\n"
+             lb.toml: note: this version does not read [cache], [database], [entity], [logic]\n"
         );
     }
 

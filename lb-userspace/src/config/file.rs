@@ -21,6 +21,10 @@ use super::{
     value::Mistake,
 };
 
+mod db_proxy;
+
+pub(super) use self::db_proxy::{DbPool, DbProxy, DbTls};
+
 /// The file.
 #[derive(Default)]
 pub(super) struct File {
@@ -31,6 +35,7 @@ pub(super) struct File {
     /// `[[pool]]` was not written as such: which pools there are meant to be is not known.
     pub(super) pools_refused: bool,
     pub(super) services: Vec<Service>,
+    pub(super) db_proxy: Option<DbProxy>,
     pub(super) unread: Vec<String>,
 }
 
@@ -182,6 +187,13 @@ impl File {
                     .iter()
                     .map(|table| Service::read(table, out))
                     .collect();
+            }
+            "db_proxy" => {
+                self.db_proxy = value.get_ref().as_table().map(|entries| {
+                    let path = section.name.to_owned();
+                    let table = Table::open(path, value.span(), Section::DbProxy, entries, out);
+                    DbProxy::read(&table, out)
+                });
             }
             other => self.unread.push(other.to_owned()),
         }

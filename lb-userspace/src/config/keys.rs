@@ -1,8 +1,10 @@
 //! Every section and key of the configuration, once: the reader refuses what is not here, messages
 //! suggest from here, and a test holds `docs/configuration.md` to it.
 
+use self::db_proxy::{DB_POOL, DB_PROXY, DB_TLS};
 use self::tables::{AGENT, BACKEND, CHECK, FLOWS, POOL, SERVICE};
 
+mod db_proxy;
 mod tables;
 
 /// What a key is when it is left out.
@@ -44,6 +46,12 @@ pub enum Section {
     Backend,
     /// `[[service]]`
     Service,
+    /// `[db_proxy]`
+    DbProxy,
+    /// `pool` of `[db_proxy]`
+    DbPool,
+    /// `tls` of `[db_proxy]`
+    DbTls,
 }
 
 /// How a section at the top of the file is written.
@@ -112,7 +120,7 @@ pub const TOP: &[TopSection] = &[
     TopSection {
         name: "db_proxy",
         shape: Shape::Table,
-        is_read: false,
+        is_read: true,
     },
     TopSection {
         name: "entity",
@@ -130,6 +138,9 @@ impl Section {
         Self::Check,
         Self::Backend,
         Self::Service,
+        Self::DbProxy,
+        Self::DbPool,
+        Self::DbTls,
     ];
 
     /// What messages and headings call it.
@@ -142,6 +153,9 @@ impl Section {
             Self::Check => "check",
             Self::Backend => "backends",
             Self::Service => "[[service]]",
+            Self::DbProxy => "[db_proxy]",
+            Self::DbPool => "[db_proxy].pool",
+            Self::DbTls => "[db_proxy].tls",
         }
     }
 
@@ -155,6 +169,9 @@ impl Section {
             Self::Check => CHECK,
             Self::Backend => BACKEND,
             Self::Service => SERVICE,
+            Self::DbProxy => DB_PROXY,
+            Self::DbPool => DB_POOL,
+            Self::DbTls => DB_TLS,
         }
     }
 

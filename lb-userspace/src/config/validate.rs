@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::{
-    BACKENDS_MAX, Config, POOLS_MAX, SERVICES_MAX, Service,
+    BACKENDS_MAX, Config, DbProxy, POOLS_MAX, SERVICES_MAX, Service,
     error::Diagnostics,
     field::Field,
     file,
@@ -16,6 +16,7 @@ mod address;
 mod agent;
 mod backend;
 mod check;
+mod db_proxy;
 mod pool;
 mod range;
 mod service;
@@ -53,13 +54,40 @@ pub(super) fn config(
     if let Some(agent) = &agent {
         address::no_backend_is_a_tunnel_source(file, agent, out);
     }
+    let db_proxy = file
+        .db_proxy
+        .as_ref()
+        .map(|written| db_proxy::db_proxy(written, out));
     Some(Config {
+        db_proxy: match db_proxy {
+            Some(db_proxy) => Some(db_proxy?),
+            None => None,
+        },
         source: source.to_owned(),
         agent: agent?,
         pools: pools.into_iter().collect::<Option<_>>()?,
         services: services.into_iter().collect::<Option<Vec<Service>>>()?,
         unread: file.unread.clone(),
     })
+}
+
+/// Checks the file for the database proxy: what is for other daemons must be right as well, but
+/// need not be there.
+pub(super) fn db_proxy_alone(
+    file: &file::File,
+    source: &Path,
+    out: &mut Diagnostics<'_>,
+) -> Option<DbProxy> {
+    let Some(written) = &file.db_proxy else {
+        let right = "write [db_proxy] with listen and server";
+        out.refuse(&(0..0), "db_proxy", "is missing", right);
+        return None;
+    };
+    let has_gateway = file.has_agent || !file.pools.is_empty() || !file.services.is_empty();
+    if has_gateway {
+        return config(file, source, out)?.db_proxy;
+    }
+    db_proxy::db_proxy(written, out)
 }
 
 fn agent(file: &file::File, out: &mut Diagnostics<'_>) -> Option<super::Agent> {

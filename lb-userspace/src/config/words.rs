@@ -153,6 +153,40 @@ words! {
 }
 
 words! {
+    /// When a client gives its server connection back.
+    PoolMode {
+        /// After each transaction.
+        Transaction = "transaction",
+        /// When it leaves.
+        Session = "session",
+    }
+}
+
+words! {
+    /// How clients of the database proxy prove who they are.
+    ClientAuth {
+        /// By a password: SCRAM, or md5 where nothing else is known.
+        Password = "password",
+        /// Not at all.
+        Trust = "trust",
+    }
+}
+
+words! {
+    /// Whether connections to the database server are encrypted.
+    ServerTls {
+        /// Never.
+        Disable = "disable",
+        /// If the server offers it.
+        Prefer = "prefer",
+        /// Always, whoever the server is.
+        Require = "require",
+        /// Always, and the server proves its name.
+        VerifyFull = "verify-full",
+    }
+}
+
+words! {
     /// The transport protocol of a service.
     Protocol {
         /// TCP.

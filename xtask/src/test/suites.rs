@@ -47,7 +47,8 @@ struct Folder {
 const FOLDERS: [Folder; 3] = [
     Folder {
         name: "daemons",
-        needs_root: false,
+        // PostgreSQL runs as its own user, below a directory that only root can make.
+        needs_root: true,
         one_at_a_time: false,
     },
     Folder {

@@ -5,7 +5,7 @@ use super::{
     WhenAbsent::{self, Required, Value, Words},
 };
 
-const fn key(
+pub(super) const fn key(
     name: &'static str,
     kind: &'static str,
     default: WhenAbsent,

@@ -134,7 +134,7 @@ fn sections_of_other_daemons_are_named_as_unread() {
         Config::load(repository().join("examples/everything.toml")).expect("it is good");
     assert_eq!(
         everything.unread_sections(),
-        ["cache", "database", "db_proxy", "entity", "logic"]
+        ["cache", "database", "entity", "logic"]
     );
     let l2 = Config::load(repository().join("examples/l2.toml")).expect("it is good");
     assert!(l2.unread_sections().is_empty());

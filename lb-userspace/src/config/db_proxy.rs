@@ -1,0 +1,67 @@
+//! `[db_proxy]` as it is used: the proxy in front of the PostgreSQL server of one host.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use super::{ClientAuth, PoolMode, ServerTls};
+
+/// `[db_proxy]`: the proxy in front of this host's PostgreSQL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DbProxy {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Where PostgreSQL is.
+    pub server: DbServer,
+    /// Whether connections to a server that is reached by TCP are encrypted.
+    pub server_tls: ServerTls,
+    /// PEM file of the certificates that may vouch for the server.
+    pub server_ca: Option<PathBuf>,
+    /// Connections and clients.
+    pub pool: DbPool,
+    /// How clients prove who they are.
+    pub auth: ClientAuth,
+    /// Users and their passwords or verifiers, in PgBouncer's format.
+    pub users_file: Option<PathBuf>,
+    /// Who may use the console.
+    pub admins: Vec<String>,
+    /// The proxy's own certificate; `None` offers no TLS.
+    pub tls: Option<DbTls>,
+    /// Where Prometheus fetches metrics; `None` serves none.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Where PostgreSQL is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DbServer {
+    /// The Unix socket itself, such as `/var/run/postgresql/.s.PGSQL.5432`.
+    Unix(PathBuf),
+    /// A host's name or address, and a port.
+    Tcp(String, u16),
+}
+
+/// `pool` of `[db_proxy]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DbPool {
+    /// When a client gives its server connection back.
+    pub mode: PoolMode,
+    /// The most server connections of one user and database.
+    pub size: usize,
+    /// The most clients that wait for a connection of one user and database.
+    pub queue: usize,
+    /// How long a client waits for a connection.
+    pub queue_timeout: Duration,
+    /// The most clients, all users and databases together.
+    pub max_clients: usize,
+    /// How long a connection may lie unused before it is closed.
+    pub idle_timeout: Duration,
+    /// The most prepared statements of one server connection.
+    pub statements: usize,
+}
+
+/// A certificate and its key, as PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DbTls {
+    /// The certificate, and those that vouch for it.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}

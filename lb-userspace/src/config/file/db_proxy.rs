@@ -1,0 +1,85 @@
+//! `[db_proxy]` as written.
+
+use std::{net::SocketAddr, time::Duration};
+
+use crate::config::{
+    ClientAuth, PoolMode, ServerTls,
+    error::Diagnostics,
+    field::{Field, Table},
+    keys::Section,
+};
+
+/// `[db_proxy]`
+pub(in crate::config) struct DbProxy {
+    pub(in crate::config) listen: Field<SocketAddr>,
+    pub(in crate::config) server: Field<String>,
+    pub(in crate::config) server_port: Field<i64>,
+    pub(in crate::config) server_tls: Field<ServerTls>,
+    pub(in crate::config) server_ca: Field<String>,
+    pub(in crate::config) pool: DbPool,
+    pub(in crate::config) auth: Field<ClientAuth>,
+    pub(in crate::config) users_file: Field<String>,
+    pub(in crate::config) admins: Field<Vec<Field<String>>>,
+    pub(in crate::config) tls: Option<DbTls>,
+    pub(in crate::config) control: Field<String>,
+    pub(in crate::config) metrics: Field<SocketAddr>,
+}
+
+/// `pool` of `[db_proxy]`
+pub(in crate::config) struct DbPool {
+    pub(in crate::config) mode: Field<PoolMode>,
+    pub(in crate::config) size: Field<i64>,
+    pub(in crate::config) queue: Field<i64>,
+    pub(in crate::config) queue_timeout: Field<Duration>,
+    pub(in crate::config) max_clients: Field<i64>,
+    pub(in crate::config) idle_timeout: Field<Duration>,
+    pub(in crate::config) statements: Field<i64>,
+}
+
+/// `tls` of `[db_proxy]`
+pub(in crate::config) struct DbTls {
+    pub(in crate::config) certificate: Field<String>,
+    pub(in crate::config) key: Field<String>,
+}
+
+impl DbProxy {
+    pub(super) fn read(table: &Table<'_>, out: &mut Diagnostics<'_>) -> Self {
+        Self {
+            listen: table.field("listen", out),
+            server: table.field("server", out),
+            server_port: table.field("server_port", out),
+            server_tls: table.field("server_tls", out),
+            server_ca: table.field("server_ca", out),
+            pool: DbPool::read(table, out),
+            auth: table.field("auth", out),
+            users_file: table.field("users_file", out),
+            admins: table.list("admins", out),
+            tls: table
+                .table("tls", Section::DbTls, out)
+                .written()
+                .map(|table| DbTls {
+                    certificate: table.field("certificate", out),
+                    key: table.field("key", out),
+                }),
+            control: table.field("control", out),
+            metrics: table.field("metrics", out),
+        }
+    }
+}
+
+impl DbPool {
+    fn read(proxy: &Table<'_>, out: &mut Diagnostics<'_>) -> Self {
+        let pool = proxy.table("pool", Section::DbPool, out);
+        let absent = Table::absent(pool.key.clone(), pool.span.clone(), Section::DbPool);
+        let table = pool.written().unwrap_or(&absent);
+        Self {
+            mode: table.field("mode", out),
+            size: table.field("size", out),
+            queue: table.field("queue", out),
+            queue_timeout: table.field("queue_timeout", out),
+            max_clients: table.field("max_clients", out),
+            idle_timeout: table.field("idle_timeout", out),
+            statements: table.field("statements", out),
+        }
+    }
+}

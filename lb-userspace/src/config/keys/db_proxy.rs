@@ -1,0 +1,142 @@
+//! The keys of `[db_proxy]`, in the order of the documentation.
+
+use super::{
+    Key,
+    WhenAbsent::{Required, Value, Words},
+    tables::key,
+};
+
+pub(super) const DB_PROXY: &[Key] = &[
+    key(
+        "listen",
+        "IP:port",
+        Value(r#""0.0.0.0:6432""#),
+        "Where clients connect.",
+    ),
+    key(
+        "server",
+        "directory, or host",
+        Value(r#""/var/run/postgresql""#),
+        "Where PostgreSQL is: the directory of its Unix socket, or a host's name or address.",
+    ),
+    key(
+        "server_port",
+        "1 to 65535",
+        Value("5432"),
+        "PostgreSQL's port; it is also in the name of the Unix socket.",
+    ),
+    key(
+        "server_tls",
+        "`disable`, `prefer`, `require`, `verify-full`",
+        Value(r#""disable""#),
+        "Whether connections to a server that is not reached by a Unix socket are encrypted.",
+    ),
+    key(
+        "server_ca",
+        "absolute path",
+        Words("none"),
+        "PEM file of the certificates that vouch for the server; `verify-full` needs it.",
+    ),
+    key(
+        "pool",
+        "table",
+        Words("the defaults of `pool`"),
+        "Connections and clients.",
+    ),
+    key(
+        "auth",
+        "`password`, `trust`",
+        Value(r#""password""#),
+        "How clients prove who they are: by SCRAM (md5 for users of whom only that is known), or not at all.",
+    ),
+    key(
+        "users_file",
+        "absolute path",
+        Words("no users"),
+        "Users, in PgBouncer's format: `\"name\" \"password\"`, where the password may be an `md5…` or a `SCRAM-SHA-256$…` verifier.",
+    ),
+    key(
+        "admins",
+        "array of names",
+        Value("[]"),
+        "Users who may use the console: `psql` to the database `lb`.",
+    ),
+    key(
+        "tls",
+        "table",
+        Words("no TLS"),
+        "The proxy's own certificate.",
+    ),
+    key(
+        "control",
+        "absolute path",
+        Value(r#""/run/lb/db-proxy.sock""#),
+        "Unix socket for the `lb` commands. This version has none that talk to the proxy.",
+    ),
+    key(
+        "metrics",
+        "IP:port",
+        Words("no metrics"),
+        "Where Prometheus fetches metrics.",
+    ),
+];
+
+pub(super) const DB_POOL: &[Key] = &[
+    key(
+        "mode",
+        "`transaction`, `session`",
+        Value(r#""transaction""#),
+        "When a client gives its server connection back: after each transaction, or when it leaves.",
+    ),
+    key(
+        "size",
+        "1 to 10000",
+        Value("20"),
+        "The most server connections of one user and database.",
+    ),
+    key(
+        "queue",
+        "0 to 1000000",
+        Value("1000"),
+        "The most clients that wait for a connection of one user and database.",
+    ),
+    key(
+        "queue_timeout",
+        "duration, 1ms to 1h",
+        Value(r#""5s""#),
+        "How long a client waits for a connection.",
+    ),
+    key(
+        "max_clients",
+        "1 to 1000000",
+        Value("10000"),
+        "The most clients, all users and databases together.",
+    ),
+    key(
+        "idle_timeout",
+        "duration, 1s to 1d",
+        Value(r#""10m""#),
+        "How long a server connection may lie unused before it is closed.",
+    ),
+    key(
+        "statements",
+        "1 to 100000",
+        Value("200"),
+        "The most prepared statements that one server connection keeps.",
+    ),
+];
+
+pub(super) const DB_TLS: &[Key] = &[
+    key(
+        "certificate",
+        "absolute path",
+        Required(r#""/etc/lb/tls.crt""#),
+        "PEM file of the certificate and those that vouch for it.",
+    ),
+    key(
+        "key",
+        "absolute path",
+        Required(r#""/etc/lb/tls.key""#),
+        "PEM file of its private key.",
+    ),
+];

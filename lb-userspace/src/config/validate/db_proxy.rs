@@ -1,0 +1,137 @@
+//! `[db_proxy]`.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use super::range;
+use crate::config::{
+    ClientAuth, DbPool, DbProxy, DbServer, DbTls, PoolMode, ServerTls, error::Diagnostics,
+    field::Field, file, keys::Section, suggest::shown,
+};
+
+const LISTEN_DEFAULT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 6432);
+const SERVER_DEFAULT: &str = "/var/run/postgresql";
+const SERVER_PORT_DEFAULT: u16 = 5432;
+/// The most bytes of the path of a Unix socket, its name included.
+const SOCKET_BYTES_MAX: usize = 107;
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The section by itself.
+pub(super) fn db_proxy(file: &file::DbProxy, out: &mut Diagnostics<'_>) -> Option<DbProxy> {
+    let server = server(file, out);
+    let server_tls = file.server_tls.or(ServerTls::Disable);
+    let server_ca = path(&file.server_ca, out);
+    if server_tls == ServerTls::VerifyFull && file.server_ca.is_absent() {
+        let right = "name the PEM file of the certificates that vouch for the server: server_ca";
+        file.server_tls.refuse(out, "is \"verify-full\"", right);
+    }
+    if server_tls != ServerTls::Disable && matches!(server, Some(DbServer::Unix(_))) {
+        let right = "leave it out: a Unix socket does not leave this host";
+        file.server_tls
+            .refuse(out, "is set, and server is a Unix socket", right);
+    }
+    range::path(
+        &file.control,
+        "/run/lb/db-proxy.sock",
+        SOCKET_BYTES_MAX,
+        out,
+    );
+    let tls = file.tls.as_ref().map(|written| tls(written, out));
+    Some(DbProxy {
+        listen: file.listen.or(LISTEN_DEFAULT),
+        server: server?,
+        server_tls,
+        server_ca,
+        pool: pool(&file.pool, out),
+        auth: file.auth.or(ClientAuth::Password),
+        users_file: path(&file.users_file, out),
+        admins: admins(&file.admins),
+        tls: match tls {
+            Some(tls) => Some(tls?),
+            None => None,
+        },
+        metrics: file.metrics.written().copied(),
+    })
+}
+
+fn server(file: &file::DbProxy, out: &mut Diagnostics<'_>) -> Option<DbServer> {
+    let port = range::number(&file.server_port, SERVER_PORT_DEFAULT, 1..=u16::MAX, out);
+    let server = file.server.or(SERVER_DEFAULT.to_owned());
+    if server.starts_with('/') {
+        let socket = format!(".s.PGSQL.{port}");
+        let directory = SOCKET_BYTES_MAX - socket.len() - 1;
+        let path = range::path(&file.server, SERVER_DEFAULT, directory, out);
+        return Some(DbServer::Unix(path.join(socket)));
+    }
+    // As design has it: the port may stand behind the host.
+    let (host, port) = match server.rsplit_once(':') {
+        Some((host, behind)) if !host.contains(':') || host.starts_with('[') => {
+            match behind.parse::<u16>() {
+                Ok(behind) if file.server_port.is_absent() && behind > 0 => (host, behind),
+                Ok(_) if !file.server_port.is_absent() => {
+                    let right = "write the port once: leave it out of server";
+                    file.server
+                        .refuse(out, "has a port, and so has server_port", right);
+                    return None;
+                }
+                _ => {
+                    let wrong = format!("{} has no port behind its ':'", shown(&server));
+                    file.server.refuse(out, wrong, "write host:port");
+                    return None;
+                }
+            }
+        }
+        _ => (server.as_str(), port),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_host =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
+    if host.is_empty() || !host.bytes().all(is_host) {
+        let right = "write an absolute directory, or a host's name or address";
+        file.server
+            .refuse(out, format!("{} is no host", shown(host)), right);
+        return None;
+    }
+    Some(DbServer::Tcp(host.to_owned(), port))
+}
+
+fn path(field: &Field<String>, out: &mut Diagnostics<'_>) -> Option<PathBuf> {
+    field.written()?;
+    Some(range::directory(field, "/etc/lb", out))
+}
+
+fn tls(file: &file::DbTls, out: &mut Diagnostics<'_>) -> Option<DbTls> {
+    let mut required = |field: &Field<String>| {
+        field.required(Section::DbTls, out)?;
+        path(field, out)
+    };
+    let (certificate, key) = (required(&file.certificate), required(&file.key));
+    Some(DbTls {
+        certificate: certificate?,
+        key: key?,
+    })
+}
+
+fn pool(file: &file::DbPool, out: &mut Diagnostics<'_>) -> DbPool {
+    let ms = Duration::from_millis(1)..=HOUR;
+    let idle = Duration::from_secs(1)..=DAY;
+    DbPool {
+        mode: file.mode.or(PoolMode::Transaction),
+        size: range::number(&file.size, 20u32, 1..=10_000, out) as usize,
+        queue: range::number(&file.queue, 1000u32, 0..=1_000_000, out) as usize,
+        queue_timeout: range::duration(&file.queue_timeout, Duration::from_secs(5), ms, out),
+        max_clients: range::number(&file.max_clients, 10_000u32, 1..=1_000_000, out) as usize,
+        idle_timeout: range::duration(&file.idle_timeout, Duration::from_secs(600), idle, out),
+        statements: range::number(&file.statements, 200u32, 1..=100_000, out) as usize,
+    }
+}
+
+fn admins(field: &Field<Vec<Field<String>>>) -> Vec<String> {
+    let names = field.written().into_iter().flatten();
+    names.filter_map(|name| name.written().cloned()).collect()
+}

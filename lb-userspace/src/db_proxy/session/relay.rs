@@ -1,0 +1,235 @@
+//! Both directions of a session, as far as they go without waiting.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use super::{End, Session};
+use crate::db_proxy::bytes;
+use crate::db_proxy::splice::Splice;
+
+/// So many bytes may wait for a client that does not read.
+const UNREAD_BYTES_MAX: usize = 64 << 10;
+
+/// What a session needs somebody else for.
+pub(super) enum Step {
+    NeedsServer,
+    Ended(End),
+}
+
+/// What became of some of the client's bytes.
+pub(super) struct Taken {
+    /// How many were dealt with.
+    pub count: usize,
+    /// The next message wants a server, and there is none.
+    pub needs_server: bool,
+}
+
+impl Session {
+    /// Goes on until everything waits for a socket.
+    pub(super) fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        self.me.wakes(cx.waker());
+        match self.poll_ways(cx) {
+            Ok(step) => step,
+            Err(end) => Poll::Ready(Step::Ended(end)),
+        }
+    }
+
+    fn poll_ways(&mut self, cx: &mut Context<'_>) -> Result<Poll<Step>, End> {
+        loop {
+            let mut has_moved = self.poll_to_client(cx)?;
+            has_moved |= self.poll_to_server(cx)?;
+            has_moved |= self.poll_from_server(cx)?;
+            if self.is_input_due && self.to_server.is_empty() {
+                has_moved = true;
+                if self.take_input(cx)? {
+                    return Ok(Poll::Ready(Step::NeedsServer));
+                }
+            }
+            match self.poll_from_client(cx)? {
+                Poll::Ready(true) => return Ok(Poll::Ready(Step::NeedsServer)),
+                Poll::Ready(false) => has_moved = true,
+                Poll::Pending => {}
+            }
+            let is_done = self.server.as_ref().is_none_or(|server| server.is_silent());
+            if self.is_leaving && is_done && self.to_client.is_empty() {
+                return Err(End::Left);
+            }
+            if self.me.must_leave() && self.is_at_rest() && self.input.is_empty() {
+                return Err(End::Refused(self.me.reason_to_leave()));
+            }
+            if !has_moved {
+                return Ok(Poll::Pending);
+            }
+        }
+    }
+
+    fn poll_to_client(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        if self.to_client.is_empty() {
+            return Ok(false);
+        }
+        match self.client.poll_out(cx, &self.to_client) {
+            Poll::Ready(Ok(count)) => bytes::consume(&mut self.to_client, count),
+            Poll::Ready(Err(_)) if self.is_leaving => bytes::give_back(&mut self.to_client),
+            Poll::Ready(Err(_)) => return Err(End::Lost),
+            Poll::Pending => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn poll_to_server(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        if self.to_server.is_empty() {
+            return Ok(false);
+        }
+        let Some(server) = &mut self.server else {
+            bytes::give_back(&mut self.to_server);
+            return Ok(true);
+        };
+        match server.stream.poll_out(cx, &self.to_server) {
+            Poll::Ready(Ok(count)) => bytes::consume(&mut self.to_server, count),
+            // What it said before it closed may still be read.
+            Poll::Ready(Err(_)) => bytes::give_back(&mut self.to_server),
+            Poll::Pending => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Reads from the client; `true` if what came wants a server.
+    fn poll_from_client(&mut self, cx: &mut Context<'_>) -> Result<Poll<bool>, End> {
+        // Whoever does not read answers gets no more of them.
+        let is_full = self.to_client.len() > UNREAD_BYTES_MAX;
+        if !self.to_server.is_empty() || self.is_leaving || is_full {
+            return Ok(Poll::Pending);
+        }
+        let proxy = std::rc::Rc::clone(&self.proxy);
+        let mut scratch = proxy.scratch.borrow_mut();
+        let scratch = &mut *scratch;
+        let count = match self.client.poll_into(cx, &mut scratch.read) {
+            Poll::Ready(Ok(0) | Err(_)) => return Err(self.client_closed()),
+            Poll::Ready(Ok(count)) => count,
+            Poll::Pending => return Ok(Poll::Pending),
+        };
+        let read = &scratch.read[..count];
+        self.pool
+            .stats
+            .received
+            .set(self.pool.stats.received.get() + count as u64);
+        if self.input.is_empty() {
+            let mut splice = Splice::new(read, &mut scratch.out);
+            let taken = self.take_client_bytes(read, &mut splice)?;
+            bytes::append(&mut self.input, &read[taken.count..]);
+            self.send_up(cx, splice.finish(taken.count))?;
+            return Ok(Poll::Ready(taken.needs_server));
+        }
+        bytes::append(&mut self.input, read);
+        self.take_input_with(cx, &mut scratch.out).map(Poll::Ready)
+    }
+
+    /// Deals with bytes that were read before; `true` if they want a server.
+    fn take_input(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let proxy = std::rc::Rc::clone(&self.proxy);
+        let mut scratch = proxy.scratch.borrow_mut();
+        self.take_input_with(cx, &mut scratch.out)
+    }
+
+    fn take_input_with(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Result<bool, End> {
+        self.is_input_due = false;
+        let mut input = std::mem::take(&mut self.input);
+        let mut splice = Splice::new(&input, out);
+        let taken = self.take_client_bytes(&input, &mut splice)?;
+        let sent = self.send_up(cx, splice.finish(taken.count));
+        bytes::consume(&mut input, taken.count);
+        self.input = input;
+        sent?;
+        Ok(taken.needs_server)
+    }
+
+    fn send_up(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), End> {
+        let Some(server) = self.server.as_mut().filter(|_| !bytes.is_empty()) else {
+            return Ok(());
+        };
+        let written = match server.stream.poll_out(cx, bytes) {
+            Poll::Ready(Ok(count)) => count,
+            // What it said before it closed may still be read.
+            Poll::Ready(Err(_)) => return Ok(()),
+            Poll::Pending => 0,
+        };
+        bytes::append(&mut self.to_server, &bytes[written..]);
+        Ok(())
+    }
+
+    fn poll_from_server(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        if !self.to_client.is_empty() {
+            return Ok(false);
+        }
+        let Some(mut server) = self.server.take() else {
+            return Ok(false);
+        };
+        let proxy = std::rc::Rc::clone(&self.proxy);
+        let mut scratch = proxy.scratch.borrow_mut();
+        let scratch = &mut *scratch;
+        let count = match server.stream.poll_into(cx, &mut scratch.read) {
+            Poll::Ready(Ok(count)) => count,
+            Poll::Ready(Err(_)) => 0,
+            Poll::Pending => {
+                self.server = Some(server);
+                return Ok(false);
+            }
+        };
+        if count == 0 {
+            tracing::debug!(pool = %self.pool, "the server closed a connection that worked");
+            return Err(End::ServerLost {
+                was_told: self.was_told,
+            });
+        }
+        self.pool
+            .stats
+            .sent
+            .set(self.pool.stats.sent.get() + count as u64);
+        let mut partial = std::mem::take(&mut server.partial);
+        let bytes: &[u8] = if partial.is_empty() {
+            &scratch.read[..count]
+        } else {
+            partial.extend_from_slice(&scratch.read[..count]);
+            &partial
+        };
+        let mut splice = Splice::new(bytes, &mut scratch.out);
+        let taken = self.take_server_bytes(&mut server, bytes, &mut splice)?;
+        server.partial.extend_from_slice(&bytes[taken..]);
+        let result = splice.finish(taken);
+        // The server is free before its answer is written: the next client does not wait for it.
+        self.keep_or_release(server);
+        match self.client.poll_out(cx, result) {
+            Poll::Ready(Ok(written)) => bytes::append(&mut self.to_client, &result[written..]),
+            // Who said good-bye need not wait for answers; what was asked for is done.
+            Poll::Ready(Err(_)) if self.is_leaving => {}
+            Poll::Ready(Err(_)) => return Err(End::Lost),
+            Poll::Pending => bytes::append(&mut self.to_client, result),
+        }
+        Ok(true)
+    }
+
+    fn client_closed(&self) -> End {
+        match &self.server {
+            Some(server) if !server.is_silent() => End::Lost,
+            _ => End::Left,
+        }
+    }
+
+    /// Reads what the client sends while it waits, so that its leaving is noticed.
+    pub(super) fn poll_while_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        const HELD_BYTES_MAX: usize = 64 << 10;
+        let proxy = std::rc::Rc::clone(&self.proxy);
+        let mut scratch = proxy.scratch.borrow_mut();
+        while self.input.len() < HELD_BYTES_MAX {
+            match self.client.poll_into(cx, &mut scratch.read) {
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+                Poll::Ready(Ok(count)) => bytes::append(&mut self.input, &scratch.read[..count]),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,4 @@
+//! Protocols as bytes: messages in, messages out. Pure: no sockets, no clock, no randomness of its
+//! own. Called by the daemons that speak them.
+
+pub mod postgres;

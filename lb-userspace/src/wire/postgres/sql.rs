@@ -1,0 +1,209 @@
+//! What a statement's text says about the state that it leaves in its session. No parser: a quick
+//! look that may suspect too much, and then costs only efficiency.
+
+use memchr::memmem;
+
+/// What a session keeps of a statement when its transaction is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Trace {
+    /// Nothing that this look can see.
+    #[default]
+    Nothing,
+    /// A setting: the statement begins with SET or RESET.
+    Setting,
+    /// Something that only this server connection has: the session must keep it.
+    Pinned,
+}
+
+/// Looks at the text of one query, which may hold several statements.
+#[must_use]
+pub fn trace(sql: &[u8]) -> Trace {
+    if leaves_something(sql) {
+        return Trace::Pinned;
+    }
+    match word(sql) {
+        Some((word, _))
+            if word.eq_ignore_ascii_case(b"set") || word.eq_ignore_ascii_case(b"reset") =>
+        {
+            Trace::Setting
+        }
+        _ => Trace::Nothing,
+    }
+}
+
+/// Temporary objects, advisory locks of the session, cursors with hold, `set_config`.
+fn leaves_something(sql: &[u8]) -> bool {
+    // Every such word has one of two rare letters in it, so most texts are left after one pass.
+    memchr::memchr3_iter(b'_', b'W', b'w', sql).any(|at| {
+        let from = &sql[at..];
+        if from[0] == b'_' {
+            let is = |word: &[u8]| starts_with(&from[1..], word);
+            return is(b"advisory_lock")
+                || is(b"try_advisory_lock")
+                || (is(b"config") && ends_with(&sql[..at], b"set") && !is_local(from));
+        }
+        starts_with(from, b"with hold")
+    }) || mentions_temporary(sql)
+}
+
+/// `set_config(name, value, true)` ends with its transaction.
+fn is_local(call: &[u8]) -> bool {
+    let end = memchr::memchr(b')', call).unwrap_or(call.len());
+    let call = call[..end].to_ascii_lowercase();
+    memmem::find(&call, b"true").is_some()
+}
+
+/// `CREATE TEMP …`, `CREATE LOCAL TEMPORARY …`, `SELECT … INTO TEMP …`, `pg_temp.…`.
+fn mentions_temporary(sql: &[u8]) -> bool {
+    memchr::memchr2_iter(b't', b'T', sql).any(|at| {
+        let begins_a_word = at == 0 || !is_letter(sql[at - 1]);
+        let from = &sql[at..];
+        begins_a_word
+            && starts_with(from, b"temp")
+            && match from.get(4) {
+                None => false,
+                Some(byte) if byte.is_ascii_whitespace() => true,
+                Some(_) => {
+                    starts_with(from, b"temporary")
+                        && !from.get(9).is_some_and(|&byte| is_letter(byte))
+                }
+            }
+    }) || memmem::find(sql, b"pg_temp").is_some()
+}
+
+/// What a SET statement sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Set {
+    /// A setting of the session by its name in lower case; running the text again sets it again.
+    Session(String),
+    /// Something that ends with the transaction.
+    Local,
+    /// More than one statement, or nothing that is known.
+    Unknown,
+}
+
+/// Reads a statement that begins with SET.
+#[must_use]
+pub fn set(sql: &[u8]) -> Set {
+    // What follows a semicolon is another statement; a quoted semicolon is rare enough to pin.
+    let sql = sql.trim_ascii_end();
+    let sql = sql.strip_suffix(b";").unwrap_or(sql);
+    if memchr::memchr(b';', sql).is_some() {
+        return Set::Unknown;
+    }
+    let mut rest = match word(sql) {
+        Some((first, rest)) if first.eq_ignore_ascii_case(b"set") => rest,
+        _ => return Set::Unknown,
+    };
+    let mut lower = || {
+        let (word, after) = word(rest)?;
+        rest = after;
+        String::from_utf8(word.to_ascii_lowercase()).ok()
+    };
+    let first = match lower().as_deref() {
+        Some("session") => lower(),
+        Some("local" | "transaction" | "constraints") => return Set::Local,
+        first => first.map(str::to_owned),
+    };
+    match first.as_deref() {
+        Some("characteristics") => Set::Session("session characteristics".to_owned()),
+        Some("authorization") | None => Set::Unknown,
+        Some("time") => Set::Session("timezone".to_owned()),
+        Some("names") => Set::Session("client_encoding".to_owned()),
+        Some(name) => Set::Session(name.to_owned()),
+    }
+}
+
+/// What a statement that begins with RESET resets, in lower case; `all` for everything.
+#[must_use]
+pub fn reset(sql: &[u8]) -> Option<String> {
+    let sql = sql.trim_ascii_end();
+    let sql = sql.strip_suffix(b";").unwrap_or(sql);
+    if memchr::memchr(b';', sql).is_some() {
+        return None;
+    }
+    let (first, rest) = word(sql)?;
+    if !first.eq_ignore_ascii_case(b"reset") {
+        return None;
+    }
+    let (name, _) = word(rest)?;
+    match String::from_utf8(name.to_ascii_lowercase()).ok()?.as_str() {
+        "session" => None,
+        "time" => Some("timezone".to_owned()),
+        name => Some(name.to_owned()),
+    }
+}
+
+/// Whether RESET ALL stands somewhere in a query, as drivers write it between two of its users.
+#[must_use]
+pub fn mentions_reset_all(sql: &[u8]) -> bool {
+    memmem::find(sql, b"RESET ALL").is_some() || memmem::find(sql, b"reset all").is_some()
+}
+
+/// The name in `DEALLOCATE [PREPARE] name`, if the text is that alone.
+#[must_use]
+pub fn deallocated(sql: &[u8]) -> Option<Vec<u8>> {
+    let sql = sql.trim_ascii();
+    let sql = sql.strip_suffix(b";").unwrap_or(sql).trim_ascii();
+    let (first, rest) = word(sql)?;
+    if !first.eq_ignore_ascii_case(b"deallocate") {
+        return None;
+    }
+    let rest = match word(rest) {
+        Some((word, after)) if word.eq_ignore_ascii_case(b"prepare") => after,
+        _ => rest,
+    };
+    let name = rest.trim_ascii();
+    if let Some(quoted) = name
+        .strip_prefix(b"\"")
+        .and_then(|name| name.strip_suffix(b"\""))
+    {
+        return memchr::memchr(b'"', quoted)
+            .is_none()
+            .then(|| quoted.to_vec());
+    }
+    let is_plain = !name.is_empty() && name.iter().all(|&byte| is_letter(byte));
+    is_plain.then(|| name.to_ascii_lowercase())
+}
+
+/// Whether a query begins with COMMIT or END.
+#[must_use]
+pub fn commits(sql: &[u8]) -> bool {
+    word(sql).is_some_and(|(word, _)| {
+        word.eq_ignore_ascii_case(b"commit") || word.eq_ignore_ascii_case(b"end")
+    })
+}
+
+/// The first word, and what follows it; comments before it are skipped.
+fn word(mut sql: &[u8]) -> Option<(&[u8], &[u8])> {
+    loop {
+        sql = sql.trim_ascii_start();
+        if let Some(comment) = sql.strip_prefix(b"--") {
+            let end = memchr::memchr(b'\n', comment)?;
+            sql = &comment[end..];
+        } else if let Some(comment) = sql.strip_prefix(b"/*") {
+            let end = memmem::find(comment, b"*/")?;
+            sql = &comment[end + 2..];
+        } else {
+            break;
+        }
+    }
+    let end = sql
+        .iter()
+        .position(|&byte| !is_letter(byte) && byte != b'.');
+    let (word, rest) = sql.split_at(end.unwrap_or(sql.len()));
+    (!word.is_empty()).then_some((word, rest))
+}
+
+fn is_letter(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || !byte.is_ascii()
+}
+
+fn starts_with(text: &[u8], word: &[u8]) -> bool {
+    text.get(..word.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(word))
+}
+
+fn ends_with(text: &[u8], word: &[u8]) -> bool {
+    text.len() >= word.len() && text[text.len() - word.len()..].eq_ignore_ascii_case(word)
+}

@@ -1,0 +1,75 @@
+//! The console, PAUSE and RESUME, metrics.
+
+use anyhow::Result;
+use lb_tests::wait;
+
+use crate::setup::{SOON, Site, printed};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn show_tells_what_is_going_on() -> Result<()> {
+    let site = Site::new("pool = { size = 2 }")?;
+    let client = site.connect("application_name=x").await?;
+    client.batch_execute("SELECT 1; SELECT 2").await?;
+    client.batch_execute("BEGIN; SELECT 1").await?;
+    assert!(
+        site.console("SHOW POOLS")?
+            .starts_with("postgres|postgres|1|0|1|")
+    );
+    assert!(site.console("SHOW CLIENTS")?.contains("|active|127.0.0.1|"));
+    assert!(site.console("SHOW SERVERS")?.contains("|active|"));
+    assert!(
+        site.console("SHOW STATS")?
+            .starts_with("postgres|postgres|")
+    );
+    assert!(site.console("SHOW CONFIG")?.contains("pool.size|2"));
+    for list in ["DATABASES", "USERS", "LISTS", "VERSION", "HELP"] {
+        site.console(&format!("SHOW {list}"))
+            .map_err(|error| error.context(list))?;
+    }
+    assert!(site.console("SHOW NONSENSE").is_err());
+    let metrics = site.proxy.metrics()?;
+    for line in [
+        "lb_db_proxy_clients 1",
+        "lb_db_proxy_servers_open{database=\"postgres\",user=\"postgres\"} 1",
+        "lb_db_proxy_transaction_seconds{database=\"postgres\",user=\"postgres\",quantile=\"0.99\"}",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in:\n{metrics}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_admins_may_use_the_console() -> Result<()> {
+    let site = Site::new("")?;
+    let mut psql = site.proxy.client("psql")?;
+    psql.args(["-XAtq", "-d", "lb", "-U", "alice", "-c", "SHOW POOLS"]);
+    let error = printed(&mut psql).expect_err("alice is no admin");
+    assert!(
+        error.to_string().contains("may not use the console"),
+        "{error}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_under_pause_costs_no_client_an_error() -> Result<()> {
+    let mut site = Site::new("pool = { size = 2, queue_timeout = \"200ms\" }")?;
+    let client = site.connect("").await?;
+    client.batch_execute("SELECT 1").await?;
+    site.console("PAUSE")?;
+    assert_eq!(site.server_connections()?, 0);
+    let waiting = tokio::spawn(async move {
+        let outcome = client.query_one("SELECT 2", &[]).await;
+        outcome.map(|row| row.get::<_, i32>(0))
+    });
+    wait::until("the client waits", SOON, || {
+        site.console("SHOW CLIENTS")
+            .is_ok_and(|clients| clients.contains("|waiting|"))
+    })?;
+    // Longer than its queue_timeout.
+    site.server.restart()?;
+    site.console("RELOAD")?;
+    site.console("RESUME")?;
+    assert_eq!(waiting.await??, 2);
+    Ok(())
+}

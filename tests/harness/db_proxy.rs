@@ -1,0 +1,130 @@
+//! A running `lb db-proxy` in front of a [`Postgres`].
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::postgres::{Postgres, free_port};
+use crate::process::{Process, built};
+use crate::run_directory::{RunDirectory, next_number};
+
+/// The proxy connects to nothing before it listens.
+const READY_MAX: Duration = Duration::from_secs(10);
+
+/// A proxy; killed on drop.
+#[derive(Debug)]
+pub struct DbProxy {
+    process: Process,
+    config: PathBuf,
+    port: u16,
+    metrics: u16,
+    head: String,
+}
+
+impl DbProxy {
+    /// Starts one in front of `server`; `settings` are further lines of `[db_proxy]`.
+    ///
+    /// # Errors
+    /// If `lb` is not built, or the proxy does not listen: with the end of its log.
+    pub fn start(run: &RunDirectory, server: &Postgres, settings: &str) -> Result<Self> {
+        Self::start_before(run, Self::server(server), settings)
+    }
+
+    /// The same with the log that a user has, not a test's.
+    ///
+    /// # Errors
+    /// As [`DbProxy::start`].
+    pub fn start_quiet(run: &RunDirectory, server: &Postgres, settings: &str) -> Result<Self> {
+        Self::start_with(run, Self::server(server), settings, "info")
+    }
+
+    fn server(server: &Postgres) -> String {
+        format!(
+            "server = \"{}\"\nserver_port = {}\n",
+            server.socket_directory().display(),
+            server.port()
+        )
+    }
+
+    /// Starts one in front of whatever `head` names: `server`, and what belongs to it.
+    ///
+    /// # Errors
+    /// As [`DbProxy::start`].
+    pub fn start_before(run: &RunDirectory, head: String, settings: &str) -> Result<Self> {
+        Self::start_with(run, head, settings, "debug")
+    }
+
+    fn start_with(run: &RunDirectory, head: String, settings: &str, log: &str) -> Result<Self> {
+        let (port, metrics) = (free_port()?, free_port()?);
+        let config = run.join(&format!("db-proxy-{}.toml", next_number()));
+        let head = format!(
+            "[db_proxy]\nlisten = \"127.0.0.1:{port}\"\nmetrics = \"127.0.0.1:{metrics}\"\n{head}"
+        );
+        fs::write(&config, format!("{head}{settings}\n"))?;
+        let mut command = Command::new(built("lb", "lb-userspace")?);
+        command.arg("db-proxy").arg("--config").arg(&config);
+        command.args(["--log-level", log]);
+        let mut process = Process::spawn_here("db-proxy", &mut command, &run.logs())?;
+        process.wait_until("the proxy listens", READY_MAX, || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        })?;
+        Ok(Self {
+            process,
+            config,
+            port,
+            metrics,
+            head,
+        })
+    }
+
+    /// Where clients connect, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process, to be killed, signalled or waited for.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Writes other settings; the proxy reads them when it is told to.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn configure(&self, settings: &str) -> Result<()> {
+        fs::write(&self.config, format!("{}{settings}\n", self.head)).context("write lb.toml")
+    }
+
+    /// What Prometheus would get.
+    ///
+    /// # Errors
+    /// If nobody answers.
+    pub fn metrics(&self) -> Result<String> {
+        use std::io::{Read, Write};
+        let mut stream = TcpStream::connect(("127.0.0.1", self.metrics))?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: lb\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    /// A client program of PostgreSQL's that connects here as the superuser.
+    ///
+    /// # Errors
+    /// If it is not installed.
+    pub fn client(&self, program: &str) -> Result<Command> {
+        let mut command = crate::postgres::tool(program)?;
+        command.envs([
+            ("PGHOST", "127.0.0.1"),
+            ("PGPORT", &self.port.to_string()),
+            ("PGUSER", "postgres"),
+            ("PGDATABASE", "postgres"),
+            ("PGCONNECT_TIMEOUT", "10"),
+        ]);
+        Ok(command)
+    }
+}
