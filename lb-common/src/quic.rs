@@ -19,7 +19,7 @@ pub fn opens_flow<C: Cursor + ?Sized>(frame: &C, packet: &Packet) -> bool {
     if !matches!(packet.transport, Transport::Udp) {
         return false;
     }
-    let payload = packet.transport_offset + UDP_HEADER_LEN;
+    let payload = packet.transport_at() + UDP_HEADER_LEN;
     // What lies behind the packet's end is padding of the Ethernet frame.
     let end = packet.network_offset + packet.length as usize;
     if payload + LONG_HEADER_START > end {

@@ -4,6 +4,9 @@
 //! encapsulates would be timed on its own output. So the kernel repeats the wrapper: it takes off
 //! what the last call put in front, makes the packet another flow's, and tail-calls the program
 //! under test. Its own cost is that of the same with a program that returns at once.
+//!
+//! For `--live` the same frames go out of a device, to another that runs the program under test, and
+//! what that sends back is counted.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
@@ -28,7 +31,8 @@ mod rotation;
 #[cfg(target_arch = "bpf")]
 mod wrapper {
     use aya_ebpf::bindings::xdp_action;
-    use aya_ebpf::btf_maps::{Array, ProgramArray};
+    use aya_ebpf::btf_maps::{Array, PerCpuArray, ProgramArray};
+    use aya_ebpf::helpers::bpf_redirect;
     use aya_ebpf::macros::{btf_map, xdp};
     use aya_ebpf::programs::XdpContext;
     use lb_common::packet::Cursor as _;
@@ -41,6 +45,9 @@ mod wrapper {
     /// The program under test.
     #[btf_map]
     static PROGRAM: ProgramArray<1> = ProgramArray::new();
+    /// Frames that came back.
+    #[btf_map]
+    static RETURNED: PerCpuArray<u64, 1> = PerCpuArray::new();
 
     #[xdp(frags)]
     pub fn lb_bench_v4(ctx: XdpContext) -> u32 {
@@ -62,6 +69,26 @@ mod wrapper {
     #[xdp(frags)]
     pub fn lb_bench_nothing(_: XdpContext) -> u32 {
         xdp_action::XDP_PASS
+    }
+
+    /// Sends the next flow's frame.
+    #[xdp]
+    pub fn lb_bench_send(ctx: XdpContext) -> u32 {
+        match turn(&mut Frame::new(&ctx), rewrite_v4).and_then(|()| ROTATION.get(0)) {
+            // SAFETY: no pointer is passed.
+            Some(rotation) => unsafe { bpf_redirect(rotation.device, 0) as u32 },
+            None => xdp_action::XDP_ABORTED,
+        }
+    }
+
+    /// Counts what comes back, and ends it.
+    #[xdp]
+    pub fn lb_bench_count(_: XdpContext) -> u32 {
+        if let Some(returned) = RETURNED.get_ptr_mut(0) {
+            // SAFETY: an element of a per-CPU array, and programs do not interrupt one another.
+            unsafe { *returned += 1 };
+        }
+        xdp_action::XDP_DROP
     }
 
     #[inline(always)]

@@ -26,15 +26,22 @@ pub fn packet<'a>(frame: &mut Frame<'_>) -> Option<&'a mut Packet> {
     Some(unsafe { &mut *packet })
 }
 
-/// The packet, read once more by a function that is to answer it: the many packets that are not
-/// answered need not be kept in memory for the few that are.
+/// Reads the packet once more for a function that is to answer it: the many packets that are not
+/// answered need not be kept in memory for the few that are. By the caller, not by that function: the
+/// deeper the calls, the less stack there is for each.
 #[inline(always)]
-pub fn packet_again<'a>(frame: &mut Frame<'_>) -> Result<&'a Packet, DropReason> {
+pub fn again(frame: &mut Frame<'_>) -> Result<(), DropReason> {
     if lb_read(frame.context(), REPLY) == 0 {
         return Err(DropReason::Internal);
     }
+    Ok(())
+}
+
+/// The packet as [`again`] read it.
+#[inline(always)]
+pub fn packet_to_answer<'a>() -> Result<&'a Packet, DropReason> {
     let packet = maps::packet(REPLY).ok_or(DropReason::Internal)?;
-    // SAFETY: as above; it is read once more only when the frame was answered.
+    // SAFETY: as above; it is read once more only when the frame is answered.
     Ok(unsafe { &*packet })
 }
 

@@ -4,6 +4,7 @@
 //! shares no code with the program.
 
 mod echo;
+mod flood;
 mod flow_duties;
 mod fuzz;
 mod ipip;
@@ -16,6 +17,7 @@ mod on_empty;
 mod outcomes;
 mod ports;
 mod reopen;
+mod sequences;
 mod services;
 mod setup;
 mod tables;

@@ -5,6 +5,7 @@ use lb_common::backend::{BackendId, BackendState, Encapsulation};
 use lb_common::pool::OnEmpty;
 use lb_tests::datapath::Gateway;
 use lb_tests::packet::{self, SYN};
+use lb_userspace::agent::datapath::Options;
 use lb_userspace::agent::plan::{Contents, plan};
 
 use crate::setup::{CLIENT_V4, POOL, WEB_V4, backend_of, one_pool, served, slot};
@@ -13,6 +14,18 @@ const BACKENDS: [(&str, Encapsulation); 2] = [
     ("10.0.1.11", Encapsulation::Ethernet),
     ("10.0.1.12", Encapsulation::Ethernet),
 ];
+
+#[test]
+fn maps_of_flows_keep_the_size_that_they_were_made_with() -> Result<()> {
+    let gateway = Gateway::new()?;
+    let sizes = gateway.datapath.flow_maps()?.sizes();
+    let gateway = gateway.reopened_with(|options| Options {
+        flows_max: 2 * options.flows_max,
+        ..options
+    })?;
+    assert_eq!(gateway.datapath.flow_maps()?.sizes(), sizes);
+    Ok(())
+}
 
 #[test]
 fn a_data_plane_opened_again_over_its_pins_is_the_same() -> Result<()> {

@@ -147,6 +147,14 @@ impl Gateway {
     /// # Errors
     /// As [`Gateway::new`].
     pub fn reopened(self) -> Result<Self> {
+        self.reopened_with(|options| options)
+    }
+
+    /// The same with other options.
+    ///
+    /// # Errors
+    /// As [`Gateway::new`].
+    pub fn reopened_with(self, change: impl FnOnce(Options) -> Options) -> Result<Self> {
         let Self {
             desired,
             options,
@@ -156,6 +164,7 @@ impl Gateway {
         } = self;
         // It holds the lock of the pins.
         drop(datapath);
+        let options = change(options);
         let (datapath, states, counters) = open(&options)?;
         Ok(Self {
             datapath,

@@ -21,6 +21,7 @@
 pub mod agent;
 pub mod bpffs;
 pub mod canary;
+pub mod connections;
 pub mod datapath;
 pub mod distribution;
 pub mod duties;
@@ -32,6 +33,7 @@ pub mod packet;
 pub mod poll;
 pub mod process;
 pub mod run_directory;
+pub mod scale;
 pub mod site;
 pub mod sweep;
 pub mod wait;

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use crate::namespace::Namespace;
 use crate::run_directory::RunDirectory;
 
-pub use addresses::{BACKENDS_MAX, VIPS_MAX, WEB_PORT};
+pub use addresses::{BACKENDS_MAX, TALK_PORT, VIPS_MAX, WEB_PORT};
 pub use backend::{Backend, Role};
 pub use builder::{Families, Nics, SiteBuilder};
 pub use config::ConfigText;

@@ -24,7 +24,8 @@ pub struct Web {
 
 impl Web {
     /// Starts a server called `name` in `namespace`: HTTP on every address, UDP echo on `udp`
-    /// (one socket for each address, so that answers leave from the address that was asked).
+    /// (one socket for each address, so that answers leave from the address that was asked), and
+    /// plain TCP connections on the port `talk`.
     ///
     /// # Errors
     /// If the port is taken or the program is not built.
@@ -33,12 +34,16 @@ impl Web {
         name: &str,
         port: u16,
         udp: &[IpAddr],
+        talk: Option<u16>,
         logs: &Path,
     ) -> Result<Web> {
         let mut command = Command::new(built("lbt-web", "lb-tests")?);
         command.args(["--name", name, "--listen", &format!("[::]:{port}")]);
         for address in udp {
             command.args(["--udp", &SocketAddr::new(*address, port).to_string()]);
+        }
+        if let Some(port) = talk {
+            command.args(["--talk", &format!("[::]:{port}")]);
         }
         let mut process = Process::spawn(namespace, &format!("web-{name}"), &mut command, logs)?;
         process.wait_for_line("listening", READY_MAX)?;

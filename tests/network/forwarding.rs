@@ -187,7 +187,7 @@ fn what_is_not_for_a_service_passes_the_program_unharmed() -> Result<()> {
     let serving = Serving::start(Site::builder())?;
     let (site, gateway) = (&serving.site, serving.site.gateway());
     let logs = site.run_directory().join("log");
-    let _own = Web::start(gateway, "gateway", 22, &[], &logs)?;
+    let _own = Web::start(gateway, "gateway", 22, &[], None, &logs)?;
     for address in [IpAddr::V4(gateway.v4()), IpAddr::V6(gateway.v6())] {
         let own = Load::http(SocketAddr::new(address, 22)).count(20);
         let report = own.run(site.client());

@@ -8,5 +8,8 @@ mod next_hop;
 mod operator;
 mod refusal;
 mod reload;
+mod schedule;
+mod stability;
 mod support;
+mod suspicion;
 mod timing;

@@ -169,6 +169,30 @@ pub fn reload(agent: &Agent, dry_run: bool) -> Result<Reload> {
     }
 }
 
+/// Client ports whose TCP flows go to `backend` while all is well.
+pub fn flows_of(serving: &Serving, backend: &str, count: usize) -> Result<Vec<SocketAddr>> {
+    let client = IpAddr::V4(serving.site.client().v4());
+    let mut flows = Vec::new();
+    for port in 20_000..=u16::MAX {
+        let from = SocketAddr::new(client, port);
+        let request = Request::Route {
+            vip: serving.site.vip(),
+            protocol: "tcp".into(),
+            from,
+        };
+        let Answer::Route(route) = ask(&serving.agent, &request)? else {
+            bail!("not a route");
+        };
+        if route.backend.as_deref() == Some(backend) {
+            flows.push(from);
+        }
+        if flows.len() == count {
+            return Ok(flows);
+        }
+    }
+    bail!("only {} flows belong to {backend}", flows.len())
+}
+
 /// The addresses of the gateway's devices, as `ip` prints them.
 pub fn has_address(site: &Site, address: IpAddr) -> Result<bool> {
     let shown = site.gateway().ip(&["-o", "addr", "show"])?;

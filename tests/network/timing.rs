@@ -7,19 +7,20 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use lb_tests::canary::{Canary, DELAY_MAX};
 use lb_tests::distribution::Distribution;
+use lb_tests::scale::is_long;
 use lb_tests::site::{Families, Site};
 use lb_userspace::control::client::Client;
 use lb_userspace::control::{Answer, Event, Request};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::support::{SOON, Serving, ask};
+use crate::support::{SOON, Serving, flows_of};
 
 const FAILING: &str = "logic-1";
 /// Flows of the failing backend that try again and again, one after another.
@@ -28,8 +29,7 @@ const FLOWS: usize = 64;
 const TRY_MAX: Duration = Duration::from_millis(10);
 
 fn trials() -> usize {
-    let is_long = std::env::var_os("LB_TEST_LONG").is_some_and(|value| value == "1");
-    if is_long { 200 } else { 30 }
+    if is_long() { 200 } else { 30 }
 }
 
 /// A fault, and how to take it back.
@@ -72,7 +72,7 @@ fn measure(fault: &Fault) -> Result<()> {
     let site = Site::builder().families(Families::V4);
     let check = |site: &Site| site.config().pool("check", fault.check).text();
     let mut serving = Serving::configured(site, check)?;
-    let flows = flows_of(&serving, FAILING)?;
+    let flows = flows_of(&serving, FAILING, FLOWS)?;
     let canary = Canary::start();
     let (mut recovered, mut stored, mut void) = (Vec::new(), Vec::new(), 0);
     let mut heirs = BTreeMap::<String, usize>::new();
@@ -125,30 +125,6 @@ fn measure(fault: &Fault) -> Result<()> {
 fn wait_for_phase(fault: &Fault, trial: usize) {
     let phase = (trial as f64 * 0.618_033_988_75).fract();
     thread::sleep(fault.interval.mul_f64(phase));
-}
-
-/// Client ports whose flows go to `backend` while all is well.
-fn flows_of(serving: &Serving, backend: &str) -> Result<Vec<SocketAddr>> {
-    let client = IpAddr::V4(serving.site.client().v4());
-    let mut flows = Vec::new();
-    for port in 20_000..=u16::MAX {
-        let from = SocketAddr::new(client, port);
-        let request = Request::Route {
-            vip: serving.site.vip(),
-            protocol: "tcp".into(),
-            from,
-        };
-        let Answer::Route(route) = ask(&serving.agent, &request)? else {
-            bail!("not a route");
-        };
-        if route.backend.as_deref() == Some(backend) {
-            flows.push(from);
-        }
-        if flows.len() == FLOWS {
-            return Ok(flows);
-        }
-    }
-    bail!("only {} flows belong to {backend}", flows.len())
 }
 
 /// Tries one flow after another until somebody answers; how long after `began`, and who.

@@ -70,8 +70,13 @@ fn has_passed(suite: &Suite, arguments: &Arguments) -> bool {
         run_as_root(&mut command);
     }
     command.args(&arguments.filter);
+    command.arg("--");
     if suite.one_at_a_time {
-        command.args(["--", "--test-threads=1"]);
+        command.arg("--test-threads=1");
+    }
+    if arguments.long {
+        // What the long versions found is a result of its own.
+        command.arg("--show-output");
     }
     leftovers::mark(&mut command);
     eprintln!("\n=== {}", suite.name);

@@ -19,6 +19,10 @@ pub struct Rotation {
     pub source: u64,
     /// IPv6: the last eight bytes of the destination.
     pub destination: u64,
+    /// The device that frames are sent out of, where they are sent.
+    pub device: u32,
+    /// Always zero.
+    pub pad: u32,
 }
 
 /// VIPs that the flows go to in turn; they differ in the lowest bits of their addresses.

@@ -37,6 +37,7 @@ struct Message {
 /// Answers a datagram with "port unreachable": no backend takes it.
 #[inline(always)]
 pub fn unreachable(frame: &mut Frame<'_>) -> Result<Verdict, DropReason> {
+    reading::again(frame)?;
     global::result(lb_unreachable(frame.context()))?;
     Ok(Verdict::Transmit)
 }
@@ -49,7 +50,7 @@ pub extern "C" fn lb_unreachable(context: *mut xdp_md) -> u32 {
 
 #[inline(always)]
 fn unreachable_in(mut frame: Frame<'_>) -> Result<(), DropReason> {
-    let packet = reading::packet_again(&mut frame)?;
+    let packet = reading::packet_to_answer()?;
     if !packet.is_answerable() {
         return Err(DropReason::NoBackend);
     }
@@ -65,6 +66,7 @@ fn unreachable_in(mut frame: Frame<'_>) -> Result<(), DropReason> {
 /// Answers a packet that does not fit with the largest that would: `room` bytes.
 #[inline(always)]
 pub fn too_big(frame: &mut Frame<'_>, room: u32) -> Result<(), DropReason> {
+    reading::again(frame)?;
     global::result(lb_too_big(frame.context(), room))
 }
 
@@ -76,7 +78,7 @@ pub extern "C" fn lb_too_big(context: *mut xdp_md, room: u32) -> u32 {
 
 #[inline(always)]
 fn too_big_in(mut frame: Frame<'_>, room: u32) -> Result<(), DropReason> {
-    let packet = reading::packet_again(&mut frame)?;
+    let packet = reading::packet_to_answer()?;
     let mtu = packet.mtu_told(room).ok_or(DropReason::TooBig)?;
     let network_offset = packet.network_at();
     let [_, _, high, low] = mtu.to_be_bytes();

@@ -15,6 +15,7 @@ mod settle;
 mod stability;
 mod status;
 mod sweep;
+mod told;
 mod write;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -113,7 +114,7 @@ impl Gateway {
     /// What the host lacks, in one line.
     pub fn open(config: Config, log_packets: bool) -> anyhow::Result<Self> {
         let intents = Intents::load(&config.agent.state)?;
-        let bytes = write::memory_bytes(&config);
+        let bytes = write::memory_bytes(&config, FlowSizes::of(config.agent.flows_max));
         tracing::info!(mebibytes = bytes >> 20, "kernel memory that the maps take");
         let mut datapath = Datapath::open(&Options {
             log_packets,
@@ -191,7 +192,7 @@ impl Gateway {
                 biased;
                 Some(report) = self.reports.recv() => Happening::Report(report),
                 happening = self.network.next() => happening,
-                happening = self.duties.next(self.flows.next_deadline()) => happening,
+                happening = self.duties.next(&self.flows) => happening,
                 () = tokio::time::sleep_until(pending.deadline.into()),
                     if !is_sweeping => Happening::Deadline,
             },
@@ -199,7 +200,7 @@ impl Gateway {
                 biased;
                 Some(report) = self.reports.recv() => Happening::Report(report),
                 happening = self.network.next() => happening,
-                happening = self.duties.next(self.flows.next_deadline()) => happening,
+                happening = self.duties.next(&self.flows) => happening,
             },
         }
     }

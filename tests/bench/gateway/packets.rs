@@ -2,8 +2,14 @@
 
 use lb_tests::packet::{self, ACK, Frame, PSH, SYN};
 
-/// The names of design §8.3, in the order of the report.
-pub const NAMES: [&str; 5] = ["tcp4-data", "tcp4-syn", "udp4", "tcp6-data", "not-ours"];
+/// What is timed while every slot is stable, in the order of the report.
+pub const STABLE: [&str; 5] = ["tcp4-data", "tcp4-syn", "udp4", "tcp6-data", "not-ours"];
+/// What is timed while every slot's owner changes, with records of [`RECORDED`] flows: packets of
+/// these flows; SYNs of flows without a record; SYNs of so many flows that their records push each
+/// other out.
+pub const UNSTABLE: [&str; 3] = ["tcp4-recorded", "tcp4-new", "syn-flood"];
+/// Flows that are recorded while every slot is unstable.
+pub const RECORDED: u32 = 100_000;
 
 /// The first of the VIPs; the others differ in the lowest bits.
 pub const VIP_V4: &str = "198.51.100.16";
@@ -39,7 +45,7 @@ pub struct Template {
 pub fn template(name: &'static str) -> Template {
     let tcp4 = |vip: &str| packet::tcp(CLIENT_V4, format!("{vip}:{TCP_PORT}").as_str());
     let packet = match name {
-        "tcp4-syn" => tcp4(VIP_V4).flags(SYN).tcp_options(&SYN_OPTIONS),
+        "tcp4-syn" | "tcp4-new" | "syn-flood" => tcp4(VIP_V4).flags(SYN).tcp_options(&SYN_OPTIONS),
         "udp4" => packet::udp(CLIENT_V4, format!("{VIP_V4}:{UDP_PORT}").as_str()).payload(&DATA),
         "tcp6-data" => packet::tcp(CLIENT_V6, format!("[{VIP_V6}]:{TCP_PORT}").as_str())
             .flags(ACK | PSH)

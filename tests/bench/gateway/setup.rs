@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 use aya::maps::{Array, HashMap, MapData};
-use aya::programs::ProgramFd;
+use aya::programs::{ProgramFd, Xdp};
 use lb_common::backend::{Backend, BackendId, Encapsulation, NextHop};
-use lb_common::ladder::{RUNGS, Slot};
-use lb_common::maps::SLOTS_DEFAULT;
+use lb_common::ladder::{Previous, RUNGS, Slot};
+use lb_common::maps::{FLOWS_DEFAULT, SLOTS_DEFAULT};
 use lb_common::packet::{TCP, UDP};
 use lb_common::pool::{OnEmpty, PoolId};
 use lb_common::port::Port;
@@ -15,12 +15,17 @@ use lb_common::service::ServiceKey;
 use lb_common::settings::Settings;
 use lb_tests::datapath::{Gateway, LOOPBACK};
 use lb_tests::mac::Mac;
+use lb_userspace::agent::datapath::Options;
+use lb_userspace::agent::flows::Table;
+use lb_userspace::agent::plan::MapWrite;
 
 use super::packets::{TCP_PORT, UDP_PORT, VIP_V4, VIP_V6};
 use super::wrapper::{VIPS, Wrapper};
 
 /// Backends of each family; those of IPv6 come behind those of IPv4.
 const BACKENDS: u16 = 200;
+/// The pool of the IPv4 services.
+const V4: PoolId = PoolId(0);
 /// Slots of the floor's table.
 const FLOOR_SLOTS: u32 = 65_536;
 
@@ -32,15 +37,23 @@ pub struct Contestants {
 impl Contestants {
     /// Loads lb and fills its maps.
     pub fn new() -> Result<Self> {
-        let mut gateway = Gateway::new()?;
-        gateway.port(0, LOOPBACK, Mac([2, 0, 0, 0, 0, 9]), 1500)?;
+        Self::behind(LOOPBACK)
+    }
+
+    /// The same, for packets that come in by an interface and leave by it.
+    pub fn behind(interface: u32) -> Result<Self> {
+        let mut gateway = Gateway::with(|options| Options {
+            flows_max: FLOWS_DEFAULT,
+            ..options
+        })?;
+        gateway.port(0, interface, Mac([2, 0, 0, 0, 0, 9]), 1500)?;
         gateway.settings(Settings {
             tunnel_source_v4: "198.18.0.0".parse::<IpAddr>()?.into(),
             tunnel_source_v6: "100::".parse::<IpAddr>()?.into(),
             tunnel_fill_v4: u32::from_ne_bytes([0, 0, 0xff, 0xff]),
             tunnel_fill_v6: u32::MAX,
         });
-        let v4 = gateway.pool(0, OnEmpty::Reset, table(0));
+        let v4 = gateway.pool(V4.0, OnEmpty::Reset, table(0));
         let v6 = gateway.pool(1, OnEmpty::Reset, table(BACKENDS));
         for number in 0..BACKENDS {
             let [high, low] = number.to_be_bytes();
@@ -60,6 +73,41 @@ impl Contestants {
     /// lb's program.
     pub fn program(&mut self) -> Result<ProgramFd> {
         Ok(self.gateway.datapath.program()?.fd()?.try_clone()?)
+    }
+
+    /// The same, to be attached.
+    pub fn xdp(&mut self) -> Result<&mut Xdp> {
+        Ok(self.gateway.datapath.program()?)
+    }
+
+    /// Makes every slot of the IPv4 table one whose owner changed a moment ago: what was rung 1 is
+    /// the owner of before, and every flow is recorded.
+    pub fn unsettle(&mut self) -> Result<()> {
+        let ladders = &self.gateway.desired.tables[&V4];
+        let previous = ladders
+            .iter()
+            .map(|slot| Previous::new(slot.rung(1), slot.rung(1)));
+        let table = Table {
+            previous: previous.collect(),
+            slots: ladders.iter().map(|it| Slot(it.0 | Slot::FLAGS)).collect(),
+        };
+        let write = MapWrite::Table { pool: V4, table };
+        Ok(self.gateway.datapath.apply(&write)?)
+    }
+
+    /// How many flows are recorded for good.
+    pub fn recorded(&self) -> Result<usize> {
+        let all = self.gateway.datapath.flow_maps()?.all()?;
+        Ok(all.iter().filter(|it| !it.is_new).count())
+    }
+
+    /// Forgets the flows of which one packet was seen.
+    pub fn forget_new(&self) -> Result<()> {
+        let mut maps = self.gateway.datapath.flow_maps()?;
+        for record in maps.all()?.iter().filter(|it| it.is_new) {
+            maps.delete(record)?;
+        }
+        Ok(())
     }
 
     /// Gives the floor the same services, backends and port, and a table of the same size.

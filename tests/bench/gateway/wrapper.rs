@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use aya::maps::{Array, Map, MapData, MapError, ProgramArray};
-use aya::programs::{ProgramFd, TestRun as _, Xdp};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, ProgramArray};
+use aya::programs::{ProgramFd, TestRun as _, TestRunAttrs, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod, TestRunOptions};
 use nix::time::{ClockId, clock_gettime};
 
@@ -17,6 +17,9 @@ mod rotation;
 pub use self::rotation::VIPS;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LB_BENCH_OBJECT"));
+
+/// Frames that the kernel hands on together: what a network card's driver polls at once.
+const BATCH: u32 = 64;
 
 /// The one element of the map `ROTATION`.
 #[repr(transparent)]
@@ -31,6 +34,7 @@ pub struct Wrapper {
     ebpf: Ebpf,
     rotation: Array<MapData, Element>,
     program: ProgramArray<MapData>,
+    returned: PerCpuArray<MapData, u64>,
 }
 
 impl Wrapper {
@@ -46,13 +50,17 @@ impl Wrapper {
             "lb_bench_v6",
             "lb_bench_floor",
             "lb_bench_nothing",
+            "lb_bench_send",
+            "lb_bench_count",
         ] {
             let program = xdp(&mut ebpf, name)?;
             program.load().with_context(|| format!("load {name}"))?;
         }
         let rotation = ebpf.take_map("ROTATION").context("no map ROTATION")?;
         let program = ebpf.take_map("PROGRAM").context("no map PROGRAM")?;
+        let returned = ebpf.take_map("RETURNED").context("no map RETURNED")?;
         Ok(Self {
+            returned: returned.try_into()?,
             rotation: rotation.try_into()?,
             program: program.try_into()?,
             ebpf,
@@ -68,6 +76,39 @@ impl Wrapper {
     /// A program of the object.
     pub fn program(&mut self, name: &str) -> Result<ProgramFd> {
         Ok(xdp(&mut self.ebpf, name)?.fd()?.try_clone()?)
+    }
+
+    /// A program of the object, to be attached.
+    pub fn xdp(&mut self, name: &str) -> Result<&mut Xdp> {
+        xdp(&mut self.ebpf, name)
+    }
+
+    /// Sends frames of so many flows out of a device of the caller's namespace.
+    pub fn send(
+        &mut self,
+        template: &Template,
+        flows: u32,
+        device: u32,
+        frames: u32,
+    ) -> Result<()> {
+        let rotation = Rotation {
+            device,
+            ..rotation_of(template, flows)
+        };
+        self.rotation.set(0, Element(rotation), 0)?;
+        let sender = xdp(&mut self.ebpf, "lb_bench_send")?;
+        sender.test_run(TestRunOptions {
+            data_in: Some(&template.frame),
+            repeat: frames,
+            attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+            ..TestRunOptions::new()
+        })?;
+        Ok(())
+    }
+
+    /// Frames that came back so far.
+    pub fn returned(&self) -> Result<u64> {
+        Ok(self.returned.get(&0, 0)?.iter().sum())
     }
 
     /// What `program` returns for flow 0.
@@ -143,5 +184,7 @@ fn rotation_of(template: &Template, flows: u32) -> Rotation {
         ports: word(ports_at) as u32,
         source: word(source_at),
         destination: word(destination_at),
+        device: 0,
+        pad: 0,
     }
 }

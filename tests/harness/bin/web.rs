@@ -1,8 +1,10 @@
 //! `lbt-web`: a real HTTP/1.1 server for backend namespaces, which says who answered.
 //!
 //! `GET /` its name · `GET /readyz` 200 or 503 · `POST /admin/ready?on=false` switches that ·
-//! `GET /slow?ms=N` answers late · `GET /bytes?n=N` answers much. It prints `listening` when it
-//! does, and ends when its standard input is closed, so that it never outlives its owner.
+//! `GET /slow?ms=N` answers late · `GET /bytes?n=N` answers much. With `--talk` it also keeps plain
+//! TCP connections, on which it answers whatever comes with a line that is its name. It prints
+//! `listening` when it does, and ends when its standard input is closed, so that it never outlives
+//! its owner.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -18,6 +20,7 @@ use hyper::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 /// The largest answer that `/bytes` gives.
@@ -36,6 +39,9 @@ struct Options {
     /// Where to serve HTTP; may be given more than once.
     #[arg(long)]
     listen: Vec<SocketAddr>,
+    /// Where to answer on plain TCP connections with the name; may be given more than once.
+    #[arg(long)]
+    talk: Vec<SocketAddr>,
     /// Where to answer UDP datagrams with the name and what was sent; may be given more than once.
     #[arg(long)]
     udp: Vec<SocketAddr>,
@@ -64,6 +70,10 @@ async fn main() -> Result<()> {
             .await
             .with_context(|| format!("cannot answer UDP on {address}"))?;
         tokio::spawn(echo(socket, Arc::clone(&server)));
+    }
+    for address in options.talk {
+        let listener = listen(address).with_context(|| format!("cannot listen on {address}"))?;
+        tokio::spawn(accept_talks(listener, Arc::clone(&server)));
     }
     println!("listening");
     until_stdin_closes().await
@@ -98,6 +108,27 @@ async fn accept(listener: TcpListener, server: Arc<Server>) {
         };
         tokio::spawn(serve(stream, Arc::clone(&server)));
     }
+}
+
+async fn accept_talks(listener: TcpListener, server: Arc<Server>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
+        tokio::spawn(talk(stream, Arc::clone(&server)));
+    }
+}
+
+/// One line for each piece that arrives: a client that waits for the answer before it sends again
+/// gets one line for each piece that it sent.
+async fn talk(mut stream: TcpStream, server: Arc<Server>) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let line = server.named();
+    let mut piece = [0; 64];
+    while stream.read(&mut piece).await? > 0 {
+        stream.write_all(&line).await?;
+    }
+    Ok(())
 }
 
 async fn serve(stream: TcpStream, server: Arc<Server>) {

@@ -12,6 +12,8 @@ pub const VIPS_MAX: u8 = 200;
 pub(super) const CLIENTS_MAX: u8 = 200;
 /// The port that servers of a site listen on, HTTP and UDP.
 pub const WEB_PORT: u16 = 80;
+/// The port at which servers answer on plain TCP connections, if they do.
+pub const TALK_PORT: u16 = 7;
 
 /// One host's addresses on one segment.
 #[derive(Clone, Copy, Debug)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::Host;
-use super::addresses::{BRIDGE, WEB_PORT, fabric, host_net};
+use super::addresses::{BRIDGE, TALK_PORT, WEB_PORT, fabric, host_net};
 use crate::mac::Mac;
 use crate::namespace::Namespace;
 use crate::process::{Process, built};
@@ -130,6 +130,19 @@ impl Backend {
     /// # Errors
     /// If the port is taken or the program is not built.
     pub fn serve_on(&self, port: u16) -> Result<Web> {
+        self.start_server(port, None)
+    }
+
+    /// As [`Backend::serve`], and plain TCP connections at [`TALK_PORT`]
+    /// ([`crate::connections`]).
+    ///
+    /// # Errors
+    /// If a port is taken or the program is not built.
+    pub fn serve_talks(&self) -> Result<Web> {
+        self.start_server(WEB_PORT, Some(TALK_PORT))
+    }
+
+    fn start_server(&self, port: u16, talk: Option<u16>) -> Result<Web> {
         let v4 = self.host.v4.map(IpAddr::V4);
         let v6 = self.host.v6.map(IpAddr::V6);
         let udp: Vec<IpAddr> = v4
@@ -137,7 +150,7 @@ impl Backend {
             .chain(v6)
             .chain(self.vips.iter().copied())
             .collect();
-        Web::start(&self.host, &self.name, port, &udp, &self.logs)
+        Web::start(&self.host, &self.name, port, &udp, talk, &self.logs)
     }
 
     /// Sets what `/readyz` of its web server at [`WEB_PORT`] says.

@@ -63,7 +63,7 @@ impl Gateway {
             .collect();
         format!(
             "[agent]\ninterfaces = [{}]\npin = \"{}\"\nstate = \"{}\"\ncontrol = \"{}\"\n\
-             metrics = \"127.0.0.1:9180\"\n",
+             metrics = \"127.0.0.1:9180\"\nflows_max = 65536\n",
             interfaces.join(", "),
             self.pins().display(),
             self.run.join("state").display(),

@@ -187,33 +187,16 @@ fn parse_v4(packet: &[u8], network: usize, tags: usize, available: usize) -> Opt
     transport(parsed, &packet[header..total])
 }
 
+/// Extension headers that are looked through.
+const EXTENSIONS_MAX: usize = 6;
+
 fn parse_v6(packet: &[u8], network: usize, tags: usize, available: usize) -> Option<Parsed> {
     let total = 40 + word(packet, 4);
     if packet.len() < 40 || packet[0] >> 4 != 6 || total > available {
         return None;
     }
     let ip = |at: usize| -> Option<Ip> { packet[at..at + 16].try_into().ok() };
-    let (mut next, mut at, mut part) = (packet[6], 40, Part::Whole);
-    loop {
-        match next {
-            44 if part == Part::Whole => {
-                let header = packet[..total].get(at..at + 8)?;
-                next = header[0];
-                at += 8;
-                let fragment = word(header, 2);
-                part = match (fragment >> 3, fragment & 1) {
-                    // An atomic fragment is whole (RFC 6946).
-                    (0, 0) => Part::Whole,
-                    (0, _) => Part::First,
-                    _ => Part::Later,
-                };
-                if part == Part::Later {
-                    break;
-                }
-            }
-            _ => break,
-        }
-    }
+    let (next, at, part) = extensions(&packet[..total], packet[6])?;
     let parsed = Parsed {
         v6: true,
         tags,
@@ -231,6 +214,45 @@ fn parse_v6(packet: &[u8], network: usize, tags: usize, available: usize) -> Opt
         icmp: [0; 2],
     };
     transport(parsed, packet[..total].get(at..)?)
+}
+
+/// Looks through extension headers (RFC 8200 §4): the protocol behind them, where it begins, and
+/// whether a fragment header was among them. `None` for what no host on the way may see or skip.
+fn extensions(packet: &[u8], first: u8) -> Option<(u8, usize, Part)> {
+    let (mut next, mut at, mut part) = (first, 40, Part::Whole);
+    for count in 0.. {
+        if !matches!(next, 0 | 43 | 44 | 51 | 60) {
+            break;
+        }
+        let header = packet.get(at..at + 8)?;
+        let length = match next {
+            // Authentication counts in words of four bytes (RFC 4302 §2.2), fragments have one size.
+            51 => (usize::from(header[1]) + 2) * 4,
+            44 => 8,
+            _ => (usize::from(header[1]) + 1) * 8,
+        };
+        // Hop-by-hop options come first or not at all; whoever is still to be visited by way of a
+        // routing header is not the VIP.
+        let is_odd = next == 0 && count > 0 || next == 43 && header[3] != 0;
+        if count == EXTENSIONS_MAX || is_odd || at + length > packet.len() {
+            return None;
+        }
+        if next == 44 {
+            let fragment = word(header, 2);
+            part = match (fragment >> 3, fragment & 1) {
+                // An atomic fragment is whole (RFC 6946).
+                (0, 0) => part,
+                (0, _) => Part::First,
+                _ => Part::Later,
+            };
+        }
+        next = header[0];
+        at += length;
+        if part == Part::Later {
+            break;
+        }
+    }
+    Some((next, at, part))
 }
 
 /// Adds what the transport header says.

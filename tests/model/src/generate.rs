@@ -18,7 +18,7 @@ pub use self::packet::Traffic;
 pub use self::setting::{Limits, Mood};
 
 /// Until the program knows VLAN tags, extension headers, ICMP errors and fragments.
-pub const EVERY_KIND: bool = false;
+pub const EVERY_KIND: bool = true;
 
 /// One step of a run.
 #[derive(Clone, PartialEq, Debug)]

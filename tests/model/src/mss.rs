@@ -1,7 +1,7 @@
 //! The largest segment size that a SYN announces, brought down to what its service allows: with a
 //! tunnel's header in front, the segments that the backend sends back need not fit, but the client's do.
 
-use crate::frame::Parsed;
+use crate::frame::{self, Parsed};
 use crate::plane::Plane;
 use crate::rules::Rule;
 use crate::sum::updated;
@@ -30,7 +30,9 @@ impl Plane {
     fn rewrite(&mut self, tcp: usize, at: usize, bytes: [u8; 2]) {
         let first = at - (at - tcp) % 2;
         let words = [first, first + 2];
-        let word = |out: &[u8], at: usize| u16::from_be_bytes([out[at], out[at + 1]]);
+        // Nothing lies behind a header without payload; options end at an even place, so what has
+        // only half of a word there is not changed either.
+        let word = |out: &[u8], at: usize| frame::word(out, at) as u16;
         let before = words.map(|at| word(&self.out, at));
         self.out[at..at + 2].copy_from_slice(&bytes);
         let mut sum = word(&self.out, tcp + 16);

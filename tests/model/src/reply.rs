@@ -76,14 +76,10 @@ impl Plane {
 
     /// RFC 792 and 4443 §3.1: nobody listens on the port.
     pub(crate) fn unreachable(&mut self, packet: &Parsed, frame: &[u8]) -> Verdict {
-        let header = packet.transport - packet.network;
-        if header != if packet.v6 { 40 } else { 20 } {
-            return self.drop(Drop::NoBackend);
-        }
         if !self.may_answer() {
             return self.drop(Drop::ReplyLimit);
         }
-        let quoted = &frame[packet.network..packet.transport + 8];
+        let quoted = quote(packet, frame);
         let (protocol, kind) = if packet.v6 {
             (ICMPV6, [1, 4])
         } else {
@@ -108,7 +104,7 @@ impl Plane {
         if !self.may_answer() {
             return self.drop(Drop::ReplyLimit);
         }
-        let quoted = &frame[packet.network..packet.end.min(packet.transport + 8)];
+        let quoted = quote(packet, frame);
         let (protocol, kind) = if packet.v6 {
             (ICMPV6, [2, 0])
         } else {
@@ -175,6 +171,12 @@ impl Plane {
         let sum = sum.bytes(&self.out[start..]).finish();
         self.out[start + 2..start + 4].copy_from_slice(&sum.to_be_bytes());
     }
+}
+
+/// As much of the packet as fits in 512 bytes, in words of four.
+fn quote<'a>(packet: &Parsed, frame: &'a [u8]) -> &'a [u8] {
+    let length = packet.length().min(512) & !3;
+    &frame[packet.network..packet.network + length]
 }
 
 fn pseudo(packet: &Parsed, protocol: u8, length: usize) -> Sum {

@@ -21,12 +21,13 @@ const LAYERS: [&[&str]; 6] = [
 ];
 
 /// Modules that compute, and never wait or ask: their inputs are arguments, time included.
-const PURE: [&str; 5] = [
+const PURE: [&str; 6] = [
     "wire",
     "failover",
     "health/threshold",
     "agent/plan",
     "agent/maglev",
+    "agent/flows",
 ];
 
 /// What a pure module must not name, and why.

@@ -1,6 +1,7 @@
 //! The agent's flow duties, fact by fact.
 
 mod change;
+mod schedules;
 mod states;
 mod sweep;
 

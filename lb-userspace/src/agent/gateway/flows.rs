@@ -17,7 +17,7 @@ use super::{Gateway, Happening, Progress};
 use crate::agent::datapath::{Datapath, EventRing, FlowMaps, FlowSizes, Heartbeat, monotonic_ns};
 use crate::agent::effective::{Admin, Effective};
 use crate::agent::events::event;
-use crate::agent::flows::{Due, Rules, StateWrite, Wanted};
+use crate::agent::flows::{Due, Flows, Rules, StateWrite, Wanted};
 use crate::agent::plan::MapWrite;
 use crate::config::{self, Config, FlowTimes, OnBackendLoss};
 use crate::control::Event;
@@ -26,8 +26,6 @@ use crate::control::Event;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Shortest time between two sweeps, however short the windows are.
 const SWEEP_INTERVAL_MIN: Duration = Duration::from_millis(250);
-/// The same thing about the same backend is told of once in this time.
-const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// What the flow duties wait for and hold.
 pub(super) struct Duties {
@@ -42,11 +40,11 @@ pub(super) struct Duties {
     pub last: SweepCounts,
     pub sweeps: u64,
     /// When something was last told of a backend or pool; as many entries as there are of those.
-    told: BTreeMap<(u32, u16), Instant>,
+    pub told: BTreeMap<(u32, u16), Instant>,
 }
 
 enum Sweeper {
-    Idle(Option<SweepTools>),
+    Idle(Option<Box<SweepTools>>),
     Running(JoinHandle<Swept>, Arc<AtomicBool>),
 }
 
@@ -70,10 +68,10 @@ impl Duties {
             lookup: datapath.flow_maps()?,
             ring: datapath.event_ring()?,
             sizes: maps.sizes(),
-            sweeper: Sweeper::Idle(Some(SweepTools {
+            sweeper: Sweeper::Idle(Some(Box::new(SweepTools {
                 maps,
                 counters: datapath.counters()?,
-            })),
+            }))),
             next_sweep: Instant::now(),
             last: SweepCounts::default(),
             sweeps: 0,
@@ -81,11 +79,11 @@ impl Duties {
         })
     }
 
-    /// Waits for something to do; `deadline` is when the flows want to be told of the time.
+    /// Waits for something to do, which may be that the flows want to be told of the time.
     /// Cancel-safe.
-    pub async fn next(&mut self, deadline: Option<u64>) -> Happening {
+    pub async fn next(&mut self, flows: &Flows) -> Happening {
         let due = async {
-            match deadline {
+            match flows.next_deadline() {
                 Some(at) => {
                     let wait = Duration::from_nanos(at.saturating_sub(monotonic_ns()));
                     tokio::time::sleep(wait).await;
@@ -215,10 +213,12 @@ impl Gateway {
 
     fn begin_sweep(&mut self) {
         self.duties.next_sweep = Instant::now() + self.sweep_interval();
-        if !self.flows.is_unstable() && self.duties.last.kept + self.duties.last.new == 0 {
+        // First of all: the program may have sent flows elsewhere while this process stood still.
+        self.observe_states();
+        let records = self.duties.last.kept + self.duties.last.new;
+        if !self.flows.is_unstable() && records == 0 && !self.records_always() {
             return;
         }
-        self.observe_states();
         if let Sweeper::Idle(tools) = &mut self.duties.sweeper
             && let Some(tools) = tools.take()
         {
@@ -264,6 +264,12 @@ impl Gateway {
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "cannot sweep the flows"),
         }
+    }
+
+    /// Whether some service records all of its flows.
+    fn records_always(&self) -> bool {
+        let mut services = self.contents.services.values();
+        services.any(|service| service.detours & detour::ALWAYS != 0)
     }
 
     /// What the program itself stored in the states since it was last looked at.
@@ -315,54 +321,6 @@ impl Gateway {
         shortest
             .unwrap_or(SWEEP_INTERVAL)
             .clamp(SWEEP_INTERVAL_MIN, SWEEP_INTERVAL)
-    }
-
-    /// The program told of a backend or a pool.
-    fn told(&mut self, kind: EventKind, told: &Told) {
-        let id = BackendId(told.backend);
-        if matches!(kind, EventKind::Suspected | EventKind::Rescued) {
-            self.backends.probe_now(id);
-        }
-        let subject = match kind {
-            EventKind::Empty => told.pool,
-            _ => told.backend,
-        };
-        let place = (kind as u32, subject);
-        let now = Instant::now();
-        let is_news = |then: &Instant| now.duration_since(*then) >= TOLD_AGAIN_AFTER;
-        if !self.duties.told.get(&place).is_none_or(is_news) {
-            return;
-        }
-        self.duties.told.insert(place, now);
-        let pool = self.pool_name(PoolId(u32::from(told.pool)));
-        let backend = self.backends.get(id).map(|it| it.config.name.clone());
-        let name = backend.clone().unwrap_or_else(|| format!("id {}", id.0));
-        let (word, text) = match kind {
-            EventKind::Suspected => (
-                "suspected",
-                format!("clients send SYNs to {pool}/{name} again: it is probed at once"),
-            ),
-            EventKind::Rescued => (
-                "rescued",
-                format!(
-                    "no agent was alive and {pool}/{name} did not answer: SYNs that came again \
-                     went to the next rung"
-                ),
-            ),
-            EventKind::Reset => (
-                "reset",
-                format!("{pool}/{name} is lost: its flows are reset as their packets come"),
-            ),
-            EventKind::Empty => (
-                "empty",
-                format!("pool {pool} has no backend left for some of its packets"),
-            ),
-        };
-        self.events.record(Event {
-            pool: Some(pool),
-            backend: backend.filter(|_| kind != EventKind::Empty),
-            ..event(word, text)
-        });
     }
 
     /// What a pool is called, by the configuration or, if it left that, by the maps.

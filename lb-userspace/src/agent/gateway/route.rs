@@ -261,7 +261,7 @@ impl Gateway {
         let recording = if terms.records {
             ""
         } else {
-            "; neither needs a record"
+            "; no flow of this slot needs a record"
         };
         if terms.e_new == terms.e_old && !terms.lost {
             return format!("{to_new}{recording}");
@@ -320,7 +320,9 @@ impl Gateway {
 
 /// What becomes of a packet whose backend is gone.
 fn loss(terms: &Terms, to_new: &str) -> String {
-    if terms.resets {
+    if terms.e_new.is_none() {
+        "no backend takes it: on_empty decides".into()
+    } else if terms.resets {
         "its packets are answered with RST".into()
     } else {
         format!("as if it were new, {to_new}")

@@ -89,7 +89,7 @@ impl Gateway {
                 sent: self.budget.granted(),
                 deferred: self.budget.deferred(),
             },
-            map_bytes: super::write::memory_bytes(&self.config),
+            map_bytes: super::write::memory_bytes(&self.config, self.duties.sizes),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::agent::flows::{Judgement, Listed, Live, Sweep};
 
 /// What the sweeping thread needs.
 pub(super) struct SweepJob {
-    pub tools: SweepTools,
+    pub tools: Box<SweepTools>,
     pub sweep: Sweep,
     pub states: Arc<BackendStates>,
     pub is_cancelled: Arc<AtomicBool>,
@@ -28,7 +28,7 @@ pub(super) struct SweepTools {
 
 /// A sweep that ended.
 pub struct Swept {
-    pub(super) tools: SweepTools,
+    pub(super) tools: Box<SweepTools>,
     /// What was found, unless the sweep was given up or failed.
     pub(super) found: Result<Option<(Sweep, SweepCounts)>, DatapathError>,
 }

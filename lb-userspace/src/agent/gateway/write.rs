@@ -221,7 +221,6 @@ pub(super) fn attach_mode(mode: XdpMode) -> AttachMode {
 }
 
 /// Kernel memory that the maps take under this configuration, bytes.
-pub(super) fn memory_bytes(config: &Config) -> u64 {
-    let flows = FlowSizes::of(config.agent.flows_max);
+pub(super) fn memory_bytes(config: &Config, flows: FlowSizes) -> u64 {
     crate::agent::datapath::memory_bytes(config.pools.iter().map(|pool| pool.slots), flows)
 }

@@ -166,7 +166,7 @@ fn pool(random: &mut Rng, mood: Mood, id: u16, slots: u32, limits: &Limits) -> P
         .unzip();
     Pool {
         on_empty: random
-            .choice([OnEmpty::Drop, OnEmpty::Pass])
+            .choice([OnEmpty::Reset, OnEmpty::Drop, OnEmpty::Pass])
             .unwrap_or(OnEmpty::Drop),
         resets: random.bool(),
         ladders,
