@@ -1,6 +1,7 @@
 //! The only raw packet pointers of the program.
 
 use core::ffi::c_void;
+use core::hint::black_box;
 use core::marker::PhantomData;
 
 use aya_ebpf::EbpfContext;
@@ -96,7 +97,13 @@ impl<'a> Frame<'a> {
     #[inline(always)]
     fn pointer<const N: usize>(&self, offset: usize) -> Option<*mut [u8; N]> {
         let (start, end) = self.ends();
-        if start + offset + N > end {
+        // Of one byte the compiler makes "starts at the end or behind", from which the verifier learns
+        // nothing ("R3 offset is outside of the packet", LLVM 22, Linux 6.18).
+        let after = match N {
+            1 => black_box(start + offset + N),
+            _ => start + offset + N,
+        };
+        if after > end {
             return None;
         }
         Some((start + offset) as *mut [u8; N])
