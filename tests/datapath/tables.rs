@@ -152,7 +152,7 @@ impl Setup {
             gateway.service(vip.parse()?, 53, UDP, POOL);
             gateway.service(vip.parse()?, MSS_PORT, TCP, POOL);
         }
-        for service in gateway.desired.services.iter_mut() {
+        for service in &mut gateway.desired.services {
             if service.0.port == MSS_PORT.to_be_bytes() {
                 service.1.mss = MSS;
             }
