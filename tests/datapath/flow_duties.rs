@@ -182,7 +182,7 @@ fn a_state_is_stored_over_what_the_program_set_and_settled_only_from_tracked() -
 }
 
 #[test]
-fn a_million_records_are_listed_in_less_than_a_second() -> Result<()> {
+fn a_million_records_are_listed_sooner_than_they_were_written() -> Result<()> {
     const RECORDS: u32 = 1 << 20;
     let gateway = Gateway::with(|options| lb_userspace::agent::datapath::Options {
         flows_max: RECORDS,
@@ -207,9 +207,11 @@ fn a_million_records_are_listed_in_less_than_a_second() -> Result<()> {
         },
         is_new: false,
     };
+    let begun = std::time::Instant::now();
     for number in 0..RECORDS {
         maps.insert(&record(number))?;
     }
+    let writing = begun.elapsed();
     let begun = std::time::Instant::now();
     let mut seen = vec![false; RECORDS as usize];
     let mut position = None;
@@ -229,7 +231,8 @@ fn a_million_records_are_listed_in_less_than_a_second() -> Result<()> {
     let took = begun.elapsed();
     assert!(seen.iter().all(|seen| *seen));
     println!("{took:?} in all, {longest:?} for the longest step");
-    assert!(took.as_secs() < 1, "{took:?}");
+    // One by one they would need two calls each, to find the next and to read it.
+    assert!(took < writing, "{took:?}, and {writing:?} to write them");
     // A record that was used since it was listed stays.
     let mut stale = record(7);
     stale.entry.last += 1;
