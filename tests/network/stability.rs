@@ -166,11 +166,11 @@ fn connections_stay_where_they_are_when_a_service_points_at_another_pool() -> Re
     })?;
     let route = route(&serving, from)?;
     assert!(route.record.is_some_and(|it| it.live), "it is recorded");
-    assert_eq!(
-        status(&serving.agent)?.removed.len(),
-        4,
-        "all of the old pool"
-    );
+    // Of the old pool those stay that have connections; the standby, which has none, may go at once.
+    let removed = status(&serving.agent)?.removed;
+    for name in ["logic-1", "logic-2", "logic-3"] {
+        assert!(removed.iter().any(|it| it.name == name), "{name}");
+    }
     let report = load.stop();
     assert_unharmed(&report, &serving.agent);
     until(&serving, "nothing names the old pool", |status| {
