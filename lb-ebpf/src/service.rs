@@ -1,6 +1,6 @@
 //! Which service a packet is for.
 
-use lb_common::packet::{Packet, Transport};
+use lb_common::packet::{Family, ICMP, ICMPV6, Packet, Transport};
 use lb_common::service::{LATER_FRAGMENTS, Service, ServiceKey, vip_filter, vip_filter_index};
 
 use crate::maps;
@@ -39,7 +39,10 @@ pub fn find(packet: &Packet) -> Found {
         }
         Transport::EchoRequest => vip(packet),
         // Without a port it may be of any service with this protocol.
-        Transport::LaterFragment if filter & vip_filter::of_protocol(packet.protocol) != 0 => {
+        Transport::LaterFragment
+            if filter & vip_filter::of_protocol(packet.protocol) != 0
+                && !is_icmp_of_other_family(packet) =>
+        {
             later_fragment(packet)
         }
         Transport::LaterFragment => Found::Nothing,
@@ -60,15 +63,25 @@ fn later_fragment(packet: &Packet) -> Found {
 /// Whether the destination is a VIP at all, by the VIP's own entry.
 #[inline(always)]
 fn vip(packet: &Packet) -> Found {
-    let icmp = if packet.destination.is_v4() {
-        lb_common::service::ICMP
-    } else {
-        lb_common::service::ICMPV6
-    };
-    match maps::service(key(packet, [0; 2], icmp)) {
+    match maps::service(key(packet, [0; 2], icmp(packet))) {
         Some(_) => Found::Vip,
         None => Found::Nothing,
     }
+}
+
+/// ICMP as the packet's family has it.
+#[inline(always)]
+fn icmp(packet: &Packet) -> u8 {
+    match packet.family {
+        Family::V4 => ICMP,
+        Family::V6 => ICMPV6,
+    }
+}
+
+/// Whether it is ICMP as only the other family has it: nothing that a VIP would ever answer.
+#[inline(always)]
+fn is_icmp_of_other_family(packet: &Packet) -> bool {
+    matches!(packet.protocol, ICMP | ICMPV6) && packet.protocol != icmp(packet)
 }
 
 #[inline(always)]

@@ -75,6 +75,18 @@ fn frames_for_others_pass() -> Result<()> {
                 .fragment(8, true)
                 .payload(&[0; 64]),
         ),
+        (
+            "a later fragment of the other family's ICMP to the VIP",
+            packet::ip("203.0.113.7", VIP_V4, 58)
+                .fragment(1480, false)
+                .payload(&[0; 64]),
+        ),
+        (
+            "a later fragment of the other family's ICMP to the VIP, v6",
+            packet::ip("2001:db8:7::7", VIP_V6, 1)
+                .fragment(8, true)
+                .payload(&[0; 64]),
+        ),
         ("to everybody", packet::udp(CLIENT_V4, "255.255.255.255:53")),
         (
             "SCTP",

@@ -90,7 +90,8 @@ fn walk<C: Cursor + ?Sized>(frame: &C, behind: &mut Behind, end: usize) -> bool 
             _ => (units + 1) * 8,
         };
         if behind.protocol == FRAGMENT {
-            behind.fragment = u32::from(be16(header, 2)) & FRAGMENT_MASK;
+            // A second such header does not make whole what the first says is in pieces.
+            behind.fragment |= u32::from(be16(header, 2)) & FRAGMENT_MASK;
         }
         behind.protocol = u32::from(header[0]);
         behind.offset = frame.forgotten(behind.offset + length);

@@ -463,7 +463,8 @@ pub fn slot_of(world: &World, key: &Key) -> Option<(usize, usize)> {
 #[must_use]
 pub fn is_over(times: Times, world: &World, is_new: bool, record: &Record) -> bool {
     let backend = &world.backends[usize::from(record.backend)];
-    let is_live = backend.generation == record.generation && backend.state & ALIVE != 0;
+    // The flow of a lost backend is reset when it speaks, and must not be taken for an unrecorded one.
+    let is_live = backend.generation == record.generation && backend.state & (ALIVE | LOST) != 0;
     let age = u64::from(world.tick().wrapping_sub(record.last)) << 27;
     !is_live
         || age > times.idle

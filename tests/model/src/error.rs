@@ -4,10 +4,9 @@ use crate::count::{Drop, Pass};
 use crate::flow::Record;
 use crate::frame::{self, Parsed, TCP, UDP, mapped};
 use crate::hash::{self, Key};
-use crate::owners;
 use crate::plane::{Plane, Verdict, flow_hash};
 use crate::rules::Rule;
-use crate::world::{ALIVE, ALWAYS, FRAGMENTS, NEVER, NOBODY, PREVIOUS_POOL, Service, rung};
+use crate::world::{ALIVE, FRAGMENTS, NEVER, NOBODY, OnEmpty, Service};
 
 /// The flow that an ICMP error quotes, as a packet of the client's would be: the quoted one came
 /// from the VIP.
@@ -61,11 +60,17 @@ impl Plane {
         let Some(mut flow) = quoted(packet, frame) else {
             return self.pass(Pass::NotOurs);
         };
+        // Whoever got the quoted packet answers to whom it came from.
+        if flow.destination != packet.destination {
+            return self.pass(Pass::NotOurs);
+        }
         let Some(service) = self.service(&flow) else {
             return self.pass(Pass::NotOurs);
         };
-        if service.detours & FRAGMENTS != 0 {
+        if service.detours & FRAGMENTS != 0 && self.rules.hold(Rule::FragmentsHaveNoPorts) {
             flow.ports = [0; 4];
+        } else if packet.part != frame::Part::Whole {
+            return self.drop(Drop::Fragment);
         }
         if self.world.pools[usize::from(service.pool)]
             .ladders
@@ -76,6 +81,13 @@ impl Plane {
         let hash = flow_hash(&flow);
         match self.home_of_error(&flow, &service, hash) {
             Some(id) => self.forward(packet, frame, &service, hash, id, interface),
+            // Nobody ever had the flow: the pool's `on_empty`, but an error is not answered.
+            None if service.detours & NEVER != 0 && self.rules.hold(Rule::Never) => {
+                match self.world.pools[usize::from(service.pool)].on_empty {
+                    OnEmpty::Pass => self.pass(Pass::Empty),
+                    OnEmpty::Drop | OnEmpty::Reset => self.drop(Drop::NoBackend),
+                }
+            }
             None => self.drop(Drop::BackendLost),
         }
     }
@@ -85,16 +97,9 @@ impl Plane {
         let slots = world.pools[usize::from(pool)].ladders.len() as u32;
         let home = hash::slot_of(hash, slots);
         let is_tcp = flow.protocol == TCP;
-        let detours = service.detours & (ALWAYS | NEVER | PREVIOUS_POOL);
-        if detours == 0 && owners::is_stable(world, rules, pool, home) {
-            return Some(rung(
-                world.pools[usize::from(pool)].ladders[home as usize],
-                0,
-            ));
-        }
         let owners = self.owners(service, home, hash, is_tcp);
         let somebody = |id: u16| (id != NOBODY).then_some(id);
-        if detours & NEVER != 0 && rules.hold(Rule::Never) {
+        if service.detours & NEVER != 0 && rules.hold(Rule::Never) {
             return somebody(owners.new);
         }
         self.was_stable = false;

@@ -78,7 +78,7 @@ impl Plane {
         let slots = world.pools[usize::from(pool)].ladders.len() as u32;
         let home = hash::slot_of(hash, slots);
         let is_tcp = packet.protocol == TCP;
-        let detours = service.detours & (ALWAYS | NEVER | PREVIOUS_POOL);
+        let detours = service.detours;
         let goes_fast = detours == 0 && owners::is_stable(world, rules, pool, home);
         let is_syn = packet.is_syn();
         let is_never = detours & NEVER != 0 && rules.hold(Rule::Never);

@@ -17,9 +17,6 @@ use crate::world::World;
 pub use self::packet::Traffic;
 pub use self::setting::{Limits, Mood};
 
-/// Until the program knows VLAN tags, extension headers, ICMP errors and fragments.
-pub const EVERY_KIND: bool = true;
-
 /// One step of a run.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Action {

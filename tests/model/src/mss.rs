@@ -18,7 +18,11 @@ impl Plane {
         }
         let tcp = self.out.len() - (frame.len() - packet.transport);
         let header = usize::from(self.out[tcp + 12] >> 4) * 4;
-        let end = tcp + header.min(packet.end - packet.transport);
+        // A header that claims to be longer than its packet is not read.
+        if packet.transport + header > packet.end {
+            return;
+        }
+        let end = tcp + header;
         if let Some(at) = option(&self.out, tcp + 20, end)
             && u16::from_be_bytes([self.out[at], self.out[at + 1]]) > service.mss
         {

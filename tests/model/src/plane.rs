@@ -3,7 +3,6 @@
 use crate::count::{Counters, Drop, Event, Flow, Kind, Pass, Reply};
 use crate::flow::{Choice, Record};
 use crate::frame::{self, ICMP, ICMPV6, Parsed, Part, TCP, UDP};
-use crate::generate::EVERY_KIND;
 use crate::hash::{self, Key};
 use crate::rules::{Rule, Rules};
 use crate::world::{self, FRAGMENTS, Map, OnEmpty, Service, ServiceKey, World};
@@ -95,10 +94,6 @@ impl Plane {
         }
         match packet.protocol {
             TCP | UDP => {}
-            // The program drops later fragments of the other family's ICMP, too.
-            ICMP | ICMPV6 if packet.part == Part::Later && !EVERY_KIND => {
-                return self.icmp(&packet, frame, interface);
-            }
             _ if packet.is_icmp() => return self.icmp(&packet, frame, interface),
             _ => return self.pass(Pass::NotOurs),
         }
@@ -167,7 +162,9 @@ impl Plane {
             Part::Later => self.drop(Drop::Fragment),
             Part::First if packet.is_echo_request() => self.drop(Drop::Fragment),
             Part::Whole if packet.is_echo_request() => self.echo(packet, frame),
-            Part::Whole if packet.is_icmp_error() => self.error(packet, frame, interface),
+            Part::Whole | Part::First if packet.is_icmp_error() => {
+                self.error(packet, frame, interface)
+            }
             _ => self.pass(Pass::NotOurs),
         }
     }

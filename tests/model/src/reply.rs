@@ -75,8 +75,7 @@ impl Plane {
 
     /// RFC 792 and 4443 §3.1: nobody listens on the port.
     pub(crate) fn unreachable(&mut self, packet: &Parsed, frame: &[u8]) -> Verdict {
-        // RFC 1122 §3.2.2: only about first fragments.
-        if packet.part == Part::Later {
+        if !is_answerable(packet) {
             return self.drop(Drop::NoBackend);
         }
         if !self.may_answer() {
@@ -102,8 +101,9 @@ impl Plane {
     pub(crate) fn too_big(&mut self, packet: &Parsed, frame: &[u8], mtu: usize) -> Verdict {
         let may_fragment = !packet.v6 && frame[packet.network + 6] & 0x40 == 0;
         // No IPv6 link has less than 1280 (RFC 8200 §5): nothing smaller need be sent.
-        let is_small = packet.v6 && packet.length() <= 1280;
-        if is_small || may_fragment || packet.is_icmp() || packet.part == Part::Later {
+        // No IPv4 link has less than 68 (RFC 791 §3.2): a sender can not do what it is told.
+        let is_small = packet.v6 && packet.length() <= 1280 || !packet.v6 && mtu < 68;
+        if is_small || may_fragment || !is_answerable(packet) {
             return self.drop(Drop::TooBig);
         }
         if !self.may_answer() {
@@ -177,6 +177,18 @@ impl Plane {
         let sum = sum.bytes(&self.out[start..]).finish();
         self.out[start + 2..start + 4].copy_from_slice(&sum.to_be_bytes());
     }
+}
+
+/// RFC 1122 §3.2.2 and 4443 §2.4 (e): nothing about errors and later fragments, and nothing to a
+/// source that is no single host.
+fn is_answerable(packet: &Parsed) -> bool {
+    let is_one_host = if packet.v6 {
+        let [start @ .., last] = packet.source;
+        packet.source[0] != 0xff && (start != [0; 15] || last > 1)
+    } else {
+        !matches!(packet.source[12], 0 | 127 | 224..)
+    };
+    is_one_host && !packet.is_icmp() && packet.part != Part::Later
 }
 
 /// As much of the packet as fits in 512 bytes, in words of four.

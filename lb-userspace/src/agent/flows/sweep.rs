@@ -32,7 +32,7 @@ pub struct Listed {
 pub enum Judgement {
     /// It stays.
     Keep,
-    /// Its backend is down, or the id has another owner.
+    /// Its backend is down, and not just lost, or the id has another owner.
     Dead,
     /// No packet used it for the whole of `idle`.
     Idle,
@@ -206,8 +206,11 @@ impl Sweep {
     ) -> Judgement {
         let entry = &record.entry;
         let id = BackendId(entry.backend);
+        // The flow of a lost backend is reset when it speaks. Without its record it would go to
+        // another, which may know a connection by the same five-tuple and say nothing.
         let is_live = live(id).is_some_and(|it| {
-            it.generation == entry.generation && it.state.has(BackendState::ALIVE)
+            let answers = it.state.has(BackendState::ALIVE) || it.state.has(BackendState::LOST);
+            it.generation == entry.generation && answers
         });
         if !is_live {
             return Judgement::Dead;

@@ -2,7 +2,6 @@
 
 use fastrand::Rng;
 
-use super::EVERY_KIND;
 use super::packet::{Flow, payload_length};
 use crate::frame::{ETHERNET, ICMPV6, SYN, TCP, UDP};
 use crate::sum::Sum;
@@ -118,8 +117,8 @@ pub(super) fn headers(
 ) -> usize {
     frame.extend_from_slice(&[2, 0, 0, 0, 0, 0x99, 2, 0, 0, 0, 0, 0xc1]);
     let tags = match random.u8(0..64) {
-        0..8 if EVERY_KIND => 1,
-        8..10 if EVERY_KIND => 2,
+        0..8 => 1,
+        8..10 => 2,
         10 => 3,
         _ => 0,
     };
@@ -181,13 +180,13 @@ fn ipv6(
     [class, hops]: [u8; 2],
 ) {
     let mut headers: Vec<(u8, usize)> = Vec::new();
-    if EVERY_KIND && random.u8(0..8) == 0 {
+    if random.u8(0..8) == 0 {
         for _ in 0..random.usize(1..5) {
             let kind = random.choice([0, 43, 60, 60, 51, 135, 59]).unwrap_or(60);
             headers.push((kind, 8 * random.usize(1..4)));
         }
     }
-    if EVERY_KIND && fragment.is_some() {
+    if fragment.is_some() {
         let at = random.usize(0..=headers.len());
         headers.insert(at, (44, 8));
     }

@@ -3,8 +3,8 @@
 use fastrand::Rng;
 
 use super::build::{self, Segment};
+use super::error;
 use super::setting::{self, Limits, PORTS, VIPS};
-use super::{EVERY_KIND, error};
 use crate::frame::{ACK, FIN, ICMP, ICMPV6, RST, SYN, TCP, UDP, is_mapped, mapped};
 use crate::hash::{Ip, Key};
 use crate::world::{FRAGMENTS, World};
@@ -97,7 +97,7 @@ impl Traffic {
             }
             1 => stranger(random, frame),
             2 => self.of_flow(random, frame, true),
-            3 if EVERY_KIND => error::build(random, frame, &flow),
+            3 => error::build(random, frame, &flow),
             _ => self.of_flow(random, frame, false),
         }
         if random.u8(0..12) == 0 {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use fastrand::Rng;
 
-use super::{EVERY_KIND, schedule};
+use super::schedule;
 use crate::frame::{ICMP, ICMPV6, TCP, UDP, mapped};
 use crate::hash::Ip;
 use crate::world::{
@@ -215,8 +215,8 @@ fn ports(random: &mut Rng, limits: &Limits) -> Vec<Port> {
 fn tags(random: &mut Rng) -> [u32; 2] {
     let tag = |random: &mut Rng, kind: u32| kind << 16 | u32::from(random.u16(..));
     match random.u8(0..8) {
-        0 | 1 if EVERY_KIND => [tag(random, 0x8100), 0],
-        2 if EVERY_KIND => [tag(random, 0x88a8), tag(random, 0x8100)],
+        0 | 1 => [tag(random, 0x8100), 0],
+        2 => [tag(random, 0x88a8), tag(random, 0x8100)],
         _ => [0; 2],
     }
 }
@@ -265,7 +265,7 @@ fn services(random: &mut Rng, mood: Mood, pools: &[Pool]) -> Map<ServiceKey, Ser
                     add(&mut services, random, key);
                 }
             }
-            if EVERY_KIND && random.bool() {
+            if random.bool() {
                 serve_fragments(random, &mut services, &vip(v6, number));
             }
         }
@@ -309,7 +309,7 @@ fn service(random: &mut Rng, mood: Mood, counters: u32, pools: u16) -> Service {
         } & !FRAGMENTS,
         options: if random.bool() { QUIC } else { 0 },
         mss: match random.u8(0..4) {
-            0 if EVERY_KIND => random.u16(1..1500),
+            0 => random.u16(1..1500),
             _ => 0,
         },
     }

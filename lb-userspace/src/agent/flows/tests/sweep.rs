@@ -184,6 +184,27 @@ fn each_record_that_goes_has_its_reason() {
 }
 
 #[test]
+fn a_lost_backends_record_stays_until_its_flows_are_no_longer_reset() {
+    let mut flows = tracked();
+    flows.fail(B, 3 + WINDOW);
+    assert_eq!(flows.state(B), BackendState(BackendState::LOST));
+    let now = 4 + WINDOW;
+    let of_lost = record(0, 2, B, now);
+    let (judged, outcome) = sweep(&mut flows, &[of_lost], now);
+    assert_eq!(judged, [Judgement::Keep]);
+    assert_eq!(outcome.settled, [], "its slot looks into the flow maps");
+    let mut of_before = of_lost;
+    of_before.entry.generation = 7;
+    let (judged, _) = sweep(&mut flows, &[of_before], now);
+    assert_eq!(judged, [Judgement::Dead]);
+    let end = flows.next_deadline().unwrap();
+    pass(&mut flows, end);
+    assert_eq!(flows.state(B), BackendState::DOWN);
+    let (judged, _) = sweep(&mut flows, &[of_lost], end);
+    assert_eq!(judged, [Judgement::Dead]);
+}
+
+#[test]
 fn a_removed_id_is_free_when_no_ladder_no_changed_slot_and_no_record_names_it() {
     let mut flows = settled(&[ladder(&[A, B]), ladder(&[B, A])]);
     flows.remove(A, 5);
