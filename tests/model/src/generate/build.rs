@@ -102,7 +102,7 @@ fn tcp_options(random: &mut Rng, frame: &mut Vec<u8>, end: usize) {
 }
 
 /// The fragment word of IPv4; IPv6 has the same fields elsewhere.
-fn any_fragment(random: &mut Rng) -> u16 {
+pub(super) fn any_fragment(random: &mut Rng) -> u16 {
     let words = [0x2000, 0x2001, 0x0007, 0x4000, 0x1fff, 0];
     random.choice(words).unwrap_or(0)
 }
