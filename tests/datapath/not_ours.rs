@@ -145,6 +145,15 @@ fn frames_for_others_pass() -> Result<()> {
             }),
         ),
         (
+            "a later fragment behind six extension headers",
+            (0..6)
+                .fold(packet::ip("2001:db8:7::7", VIP_V6, 6), |packet, _| {
+                    packet.extension(AH, &[0; 10])
+                })
+                .fragment(8, true)
+                .payload(&[0; 24]),
+        ),
+        (
             "ESP",
             packet::ip("2001:db8:7::7", VIP_V6, ESP).payload(&[9; 40]),
         ),

@@ -75,7 +75,11 @@ fn walk<C: Cursor + ?Sized>(frame: &C, behind: &mut Behind, end: usize) -> bool 
         match behind.protocol {
             // RFC 8200 §4.1: only ever the first.
             HOP_BY_HOP if number != 0 => return false,
-            HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS => {}
+            HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS
+                if number < EXTENSION_HEADERS_MAX => {}
+            HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS => {
+                return false;
+            }
             _ => return true,
         }
         let Some(header) = frame.bytes::<8>(behind.offset) else {

@@ -61,7 +61,7 @@ impl Plane {
             return self.pass(Pass::NotOurs);
         };
         // Whoever got the quoted packet answers to whom it came from.
-        if flow.destination != packet.destination {
+        if flow.destination != packet.destination && self.rules.hold(Rule::IcmpIsToQuotedSource) {
             return self.pass(Pass::NotOurs);
         }
         let Some(service) = self.service(&flow) else {
@@ -69,7 +69,7 @@ impl Plane {
         };
         if service.detours & FRAGMENTS != 0 && self.rules.hold(Rule::FragmentsHaveNoPorts) {
             flow.ports = [0; 4];
-        } else if packet.part != frame::Part::Whole {
+        } else if packet.part != frame::Part::Whole && self.rules.hold(Rule::IcmpIsWhole) {
             return self.drop(Drop::Fragment);
         }
         if self.world.pools[usize::from(service.pool)]

@@ -4,6 +4,7 @@ use crate::count::{Drop, Reply};
 use crate::frame::{ACK, FIN, ICMP, ICMPV6, Parsed, Part, RST, SYN, TCP, long, word};
 use crate::hash::Ip;
 use crate::plane::{Plane, Verdict};
+use crate::rules::Rule;
 use crate::sum::{Sum, updated};
 
 /// Port-unreachable answers per tick of 2²³ ns.
@@ -75,7 +76,7 @@ impl Plane {
 
     /// RFC 792 and 4443 §3.1: nobody listens on the port.
     pub(crate) fn unreachable(&mut self, packet: &Parsed, frame: &[u8]) -> Verdict {
-        if !is_answerable(packet) {
+        if !self.is_answerable(packet) {
             return self.drop(Drop::NoBackend);
         }
         if !self.may_answer() {
@@ -103,13 +104,17 @@ impl Plane {
         // No IPv6 link has less than 1280 (RFC 8200 §5): nothing smaller need be sent.
         // No IPv4 link has less than 68 (RFC 791 §3.2): a sender can not do what it is told.
         let is_small = packet.v6 && packet.length() <= 1280 || !packet.v6 && mtu < 68;
-        if is_small || may_fragment || !is_answerable(packet) {
+        if is_small || may_fragment || !self.is_answerable(packet) {
             return self.drop(Drop::TooBig);
         }
         if !self.may_answer() {
             return self.drop(Drop::ReplyLimit);
         }
-        let mtu = if packet.v6 { mtu.max(1280) } else { mtu };
+        let mtu = if packet.v6 && self.rules.hold(Rule::SixNeedsNoLess) {
+            mtu.max(1280)
+        } else {
+            mtu
+        };
         let quoted = quote(packet, frame);
         let (protocol, kind) = if packet.v6 {
             (ICMPV6, [2, 0])
@@ -127,13 +132,27 @@ impl Plane {
         self.answered(Reply::TooBig)
     }
 
+    /// RFC 1122 §3.2.2 and 4443 §2.4 (e): nothing about errors and later fragments, and nothing to
+    /// a source that is no single host.
+    fn is_answerable(&self, packet: &Parsed) -> bool {
+        let is_one_host = if packet.v6 {
+            let [start @ .., last] = packet.source;
+            packet.source[0] != 0xff && (start != [0; 15] || last > 1)
+        } else {
+            !matches!(packet.source[12], 0 | 127 | 224..)
+        };
+        (is_one_host || !self.rules.hold(Rule::HostsAreAnswered))
+            && !packet.is_icmp()
+            && packet.part != Part::Later
+    }
+
     fn may_answer(&mut self) -> bool {
         let moment = self.world.now >> 23;
         if self.answers.0 != moment {
             self.answers = (moment, 0);
         }
         self.answers.1 += 1;
-        self.answers.1 <= ANSWERS_PER_TICK
+        self.answers.1 <= ANSWERS_PER_TICK || !self.rules.hold(Rule::AnswersAreLimited)
     }
 
     /// RFC 792 and 4443 §4.2: the request's own data back.
@@ -177,18 +196,6 @@ impl Plane {
         let sum = sum.bytes(&self.out[start..]).finish();
         self.out[start + 2..start + 4].copy_from_slice(&sum.to_be_bytes());
     }
-}
-
-/// RFC 1122 §3.2.2 and 4443 §2.4 (e): nothing about errors and later fragments, and nothing to a
-/// source that is no single host.
-fn is_answerable(packet: &Parsed) -> bool {
-    let is_one_host = if packet.v6 {
-        let [start @ .., last] = packet.source;
-        packet.source[0] != 0xff && (start != [0; 15] || last > 1)
-    } else {
-        !matches!(packet.source[12], 0 | 127 | 224..)
-    };
-    is_one_host && !packet.is_icmp() && packet.part != Part::Later
 }
 
 /// As much of the packet as fits in 512 bytes, in words of four.

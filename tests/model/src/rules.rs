@@ -95,6 +95,16 @@ rules! {
     IcmpFollowsRecord,
     /// ICMP errors record nothing.
     IcmpRecordsNothing,
+    /// An ICMP error is of a flow only if it was sent to whom the quoted packet came from.
+    IcmpIsToQuotedSource,
+    /// A fragment of an ICMP error is dropped.
+    IcmpIsWhole,
+    /// Sources that are no single host get no ICMP error.
+    HostsAreAnswered,
+    /// ICMP errors are limited.
+    AnswersAreLimited,
+    /// IPv6 senders are told no less than 1280.
+    SixNeedsNoLess,
     /// Ports of a service with fragments count as 0.
     FragmentsHaveNoPorts,
     /// A SYN's segment size is brought down to what the service says.

@@ -102,7 +102,7 @@ fn tcp_options(random: &mut Rng, frame: &mut Vec<u8>, end: usize) {
 }
 
 /// The fragment word of IPv4; IPv6 has the same fields elsewhere.
-fn any_fragment(random: &mut Rng) -> u16 {
+pub(super) fn any_fragment(random: &mut Rng) -> u16 {
     let words = [0x2000, 0x2001, 0x0007, 0x4000, 0x1fff, 0];
     random.choice(words).unwrap_or(0)
 }
@@ -181,9 +181,18 @@ fn ipv6(
 ) {
     let mut headers: Vec<(u8, usize)> = Vec::new();
     if random.u8(0..8) == 0 {
-        for _ in 0..random.usize(1..5) {
-            let kind = random.choice([0, 43, 60, 60, 51, 135, 59]).unwrap_or(60);
-            headers.push((kind, 8 * random.usize(1..4)));
+        // As many as are looked through, now and then, and one or two more.
+        let most = if random.u8(0..4) == 0 { 9 } else { 5 };
+        for _ in 0..random.usize(1..most) {
+            let common = [43, 60, 60, 60, 51, 51];
+            let kind = match random.u8(0..8) {
+                0 => random.choice([0, 44, 135, 59]),
+                _ => random.choice(common),
+            };
+            match kind.unwrap_or(60) {
+                44 => headers.push((44, 8)),
+                kind => headers.push((kind, 8 * random.usize(1..4))),
+            }
         }
     }
     if fragment.is_some() {
@@ -208,9 +217,17 @@ fn ipv6(
         };
         frame.extend_from_slice(&[next(at + 1), counted as u8]);
         if *kind == 44 {
-            let word = fragment.unwrap_or(0);
+            // A second one says the same, or something else.
+            let word = match fragment {
+                Some(word) if random.u8(0..8) != 0 => word,
+                _ => any_fragment(random),
+            };
             let word = (word & 0x1fff) << 3 | u16::from(word & 0x2000 != 0);
             frame.extend_from_slice(&word.to_be_bytes());
+        }
+        if *kind == 43 {
+            // A type, and how many segments are left.
+            frame.extend_from_slice(&[4, u8::from(random.u8(0..4) == 0)]);
         }
         frame.resize(end, 1);
     }

@@ -4,6 +4,7 @@ use fastrand::Rng;
 
 use super::build;
 use super::packet::Flow;
+use super::setting::{self, VIPS};
 use crate::frame::{ICMP, ICMPV6};
 
 /// An error that somebody on the way, mostly the client itself, sends to the VIP.
@@ -14,6 +15,10 @@ pub(super) fn build(random: &mut Rng, frame: &mut Vec<u8>, flow: &Flow) {
     };
     let mut back = *flow;
     (back.client, back.vip) = (flow.vip, flow.client);
+    if random.u8(0..16) == 0 {
+        // Another VIP's, perhaps, than the one that it is sent to.
+        back.client = setting::vip(flow.v6, random.u8(0..VIPS));
+    }
     let [a, b, c, d] = flow.ports;
     back.ports = [c, d, a, b];
     let mut quote = Vec::new();
@@ -28,7 +33,8 @@ pub(super) fn build(random: &mut Rng, frame: &mut Vec<u8>, flow: &Flow) {
     if random.u8(0..8) == 0 {
         quote.truncate(random.usize(0..quote.len()));
     }
-    let start = build::headers(random, frame, &error, None, 8 + quote.len());
+    let fragment = (random.u8(0..16) == 0).then(|| build::any_fragment(random));
+    let start = build::headers(random, frame, &error, fragment, 8 + quote.len());
     let kinds: &[u8] = if flow.v6 {
         &[1, 2, 3, 4]
     } else {

@@ -157,12 +157,27 @@ fn any_flow(random: &mut Rng, protocol: u8) -> Flow {
     }
 }
 
+/// Some host; now and then what is none, or not one alone.
 fn client(random: &mut Rng, v6: bool) -> Ip {
+    if random.u8(0..16) == 0 {
+        return odd_source(random, v6);
+    }
     if v6 {
         setting::ip6(7, random.u32(0..4))
     } else {
         mapped(&[203, 0, 113, random.u8(0..4)])
     }
+}
+
+fn odd_source(random: &mut Rng, v6: bool) -> Ip {
+    if v6 {
+        let mut ip = [0; 16];
+        ip[0] = random.choice([0, 0, 0xff]).unwrap_or(0);
+        ip[15] = random.u8(0..4);
+        return ip;
+    }
+    let first = random.choice([0, 1, 126, 127, 128, 223, 224, 255]);
+    mapped(&[first.unwrap_or(0), 0, 0, random.u8(0..2)])
 }
 
 fn flags(random: &mut Rng) -> u8 {

@@ -143,6 +143,7 @@ fn each_record_that_goes_has_its_reason() {
     let mut flows = tracked();
     flows.fail(C, 5);
     let now = 2 * WINDOW;
+    pass(&mut flows, now);
     let minute = 60 * SECOND + SECOND;
     let entry = |change: &dyn Fn(&mut Listed)| {
         let mut it = record(0, 2, B, now - minute);
