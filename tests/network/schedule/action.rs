@@ -78,6 +78,9 @@ const ACTIONS: [Action; 16] = [
     Action::StartAgent,
 ];
 
+/// Actions in a row that find no agent running.
+const ACTS_WITHOUT_AGENT_MAX: u32 = 3;
+
 /// What was done to a server, as far as it is not taken back.
 #[derive(Debug, Default)]
 struct Server {
@@ -102,6 +105,7 @@ impl Server {
 pub struct Schedule {
     // `None` while it is dead. It goes first, then the servers.
     agent: Option<Agent>,
+    acts_without_agent: u32,
     servers: BTreeMap<String, Server>,
     site: Site,
     size: Size,
@@ -127,6 +131,7 @@ impl Schedule {
         }
         let mut schedule = Schedule {
             agent: None,
+            acts_without_agent: 0,
             servers,
             site,
             size,
@@ -165,11 +170,23 @@ impl Schedule {
         self.logs.clone() + &last
     }
 
-    /// Waits a random time, then does something random.
+    /// Waits a random time, then does something random. A server is killed first, so that every
+    /// schedule has flows that die; and the agent is not away for longer than a few actions, or a
+    /// short schedule would be all without it.
     pub fn act(&mut self) -> Result<()> {
         thread::sleep(self.size.between.mul_f64(2.0 * self.random.f64()));
         let mut actions = ACTIONS;
         self.random.shuffle(&mut actions);
+        if self.faults.is_empty() {
+            actions[0] = Action::Begin(Kind::Killed);
+        } else if self.agent.is_none() {
+            self.acts_without_agent += 1;
+            if self.acts_without_agent > ACTS_WITHOUT_AGENT_MAX {
+                actions[0] = Action::StartAgent;
+            }
+        } else {
+            self.acts_without_agent = 0;
+        }
         for action in actions {
             let mut able: Vec<String> = self.able(action);
             if able.is_empty() {
