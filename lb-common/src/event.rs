@@ -62,7 +62,7 @@ pub struct Suspicion {
 
 const _: () = assert!(size_of::<Suspicion>() == 24);
 
-/// Fingerprints of SYNs per CPU: a direct-mapped array, in which a later SYN pushes an earlier out.
+/// Fingerprints of SYNs: a direct-mapped array, in which a later SYN pushes an earlier out.
 pub const FINGERPRINTS: u32 = 8192;
 /// A SYN with the fingerprint of an earlier one counts as sent again from this age on, ns: 2²⁷,
 /// about 134 ms. Sooner it is the network that doubled it.

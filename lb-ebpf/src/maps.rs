@@ -67,9 +67,9 @@ static FLOW_COUNTS: PerCpuArray<u64, { FlowCount::ALL.len() }> = PerCpuArray::ne
 static EVENTS: RingBuf<Event, { EVENTS_BYTES as usize }> = RingBuf::new();
 #[btf_map]
 static SUSPICIONS: PerCpuArray<Suspicion, { BACKENDS_MAX as usize }> = PerCpuArray::new();
-/// One fingerprint of a SYN each; see `suspicion`.
+/// One fingerprint of a SYN each; see `suspicion`. Of all CPUs: a SYN may come again on another.
 #[btf_map]
-static FINGERPRINTS: PerCpuArray<u64, { MARKS as usize }> = PerCpuArray::new();
+static FINGERPRINTS: Array<u64, { MARKS as usize }> = Array::new();
 /// The tick in which the agent was last told that a pool is empty.
 #[btf_map]
 static TOLD_EMPTY: PerCpuArray<u32, { POOLS_MAX as usize }> = PerCpuArray::new();

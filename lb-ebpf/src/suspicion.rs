@@ -21,15 +21,16 @@ pub fn is_repeated(flow: FlowHash, sequence: u32) -> bool {
     };
     let mark = flow.entropy() ^ sequence.wrapping_mul(0x9e37_79b1);
     let now = (clock::now() >> AGE_SHIFT) as u32;
-    // SAFETY: an element of a per-CPU array, which only this CPU writes.
-    let seen = unsafe { *cell };
+    // SAFETY: an aligned word of the map, which other CPUs write at any time: whose SYN comes last has
+    // the cell.
+    let seen = unsafe { cell.read_volatile() };
     let age = now.wrapping_sub(seen as u32);
     let is_same = (seen >> 32) as u32 == mark && age < UNTIL;
     if is_same && age < AFTER {
         return false;
     }
     // SAFETY: as above.
-    unsafe { *cell = u64::from(mark) << 32 | u64::from(now) };
+    unsafe { cell.write_volatile(u64::from(mark) << 32 | u64::from(now)) };
     is_same
 }
 
