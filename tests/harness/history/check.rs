@@ -265,9 +265,8 @@ fn counter(key: Key, operations: &[&Operation], rules: &Rules<'_>, findings: &mu
             continue;
         }
         let floor = known.before(operation.start);
-        if *version <= floor {
-            findings.found("lost acknowledged write", say);
-        } else if rules.counts(key, operation.end) && !seen.insert(*version) {
+        let is_answered_again = rules.counts(key, operation.end) && !seen.insert(*version);
+        if *version <= floor || is_answered_again {
             findings.found("lost acknowledged write", say);
         }
     }
