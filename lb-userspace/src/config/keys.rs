@@ -1,7 +1,7 @@
 //! Every section and key of the configuration, once: the reader refuses what is not here, messages
 //! suggest from here, and a test holds `docs/configuration.md` to it.
 
-use self::db_proxy::{DB_POOL, DB_PROXY, DB_TLS};
+use self::db_proxy::{DB_POOL, DB_PROXY, DB_TLS, DB_WATCH};
 use self::tables::{AGENT, BACKEND, CHECK, FLOWS, POOL, SERVICE};
 
 mod db_proxy;
@@ -50,6 +50,8 @@ pub enum Section {
     DbProxy,
     /// `pool` of `[db_proxy]`
     DbPool,
+    /// `watch` of `[db_proxy]`
+    DbWatch,
     /// `tls` of `[db_proxy]`
     DbTls,
 }
@@ -140,6 +142,7 @@ impl Section {
         Self::Service,
         Self::DbProxy,
         Self::DbPool,
+        Self::DbWatch,
         Self::DbTls,
     ];
 
@@ -155,6 +158,7 @@ impl Section {
             Self::Service => "[[service]]",
             Self::DbProxy => "[db_proxy]",
             Self::DbPool => "[db_proxy].pool",
+            Self::DbWatch => "[db_proxy].watch",
             Self::DbTls => "[db_proxy].tls",
         }
     }
@@ -171,6 +175,7 @@ impl Section {
             Self::Service => SERVICE,
             Self::DbProxy => DB_PROXY,
             Self::DbPool => DB_POOL,
+            Self::DbWatch => DB_WATCH,
             Self::DbTls => DB_TLS,
         }
     }
