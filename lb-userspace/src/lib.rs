@@ -6,6 +6,8 @@ pub mod config;
 pub mod control;
 pub mod db_proxy;
 pub mod health;
+pub mod logic;
+pub mod maglev;
 pub mod runtime;
 pub mod telemetry;
 pub mod wire;

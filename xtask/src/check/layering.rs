@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 6] = [
     // The roles: three daemons that happen to share a binary.
     &["agent", "logic", "db_proxy"],
     &["control", "upstream"],
-    &["failover", "health"],
+    &["failover", "health", "maglev"],
     &["wire", "config"],
     &["runtime", "telemetry"],
 ];
@@ -26,7 +26,7 @@ const PURE: [&str; 6] = [
     "failover",
     "health/threshold",
     "agent/plan",
-    "agent/maglev",
+    "maglev",
     "agent/flows",
 ];
 
