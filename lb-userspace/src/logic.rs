@@ -66,7 +66,7 @@ fn tiers(
 ) -> anyhow::Result<Vec<Arc<dyn Tier>>> {
     let mut tiers: Vec<Arc<dyn Tier>> = Vec::new();
     if config.logic.http.is_some() {
-        tiers.push(http::Http::new(config, threads, phase.clone())?);
+        tiers.push(http::Http::listen(config, threads, phase.clone())?);
     }
     Ok(tiers)
 }

@@ -53,7 +53,7 @@ impl Http {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn new(
+    pub fn listen(
         config: &LogicConfig,
         threads: usize,
         phase: watch::Receiver<Phase>,
