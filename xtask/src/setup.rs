@@ -48,12 +48,18 @@ impl Consent {
 }
 
 /// Programs that the tests and the demo call, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
     ("curl", "curl"),
     // The server itself is in no directory of PATH; pgbench comes with it.
     ("pgbench", "postgresql"),
+    // redis-cli and redis-benchmark come with it.
+    ("redis-server", "redis-server"),
+    ("redis-sentinel", "redis-sentinel"),
+    // What the benches compare with.
+    ("nutcracker", "nutcracker"),
+    ("haproxy", "haproxy"),
 ];
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {

@@ -86,7 +86,6 @@ fn a_fenced_primary_that_becomes_a_standby_of_the_new_one_serves_again() -> Resu
     let mut pair = Pair::new("")?;
     let mut old = Link::open(pair.site.proxy.port(), "lb", "watch")?;
     let mut new = Link::open(pair.proxy.port(), "lb", "watch")?;
-    old.until("known", is_known)?;
     pair.site.psql("CREATE TABLE t AS SELECT 1 AS a")?;
     // In order, so that nothing must be rewound.
     pair.site.server.stop()?;

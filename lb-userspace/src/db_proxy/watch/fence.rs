@@ -103,7 +103,7 @@ impl Fence {
             }
             return;
         }
-        if epoch.is_rival_of(&highest) {
+        if epoch.is_rival_of(&highest) && epoch.began != Lsn(0) && highest.began != Lsn(0) {
             tracing::error!(%epoch, began = %epoch.began, ours = %highest.began,
                 "two servers were promoted to the same timeline: one of them must be rewound");
         }
@@ -157,7 +157,10 @@ impl Fence {
 
     fn raise(&self, epoch: Epoch) {
         let highest = self.highest.get();
-        if epoch.is_unknown() || !(highest.is_unknown() || epoch.is_after(&highest)) {
+        let is_higher = highest.is_unknown()
+            || epoch.is_after(&highest)
+            || (epoch.is_rival_of(&highest) && highest.began == Lsn(0));
+        if epoch.is_unknown() || !is_higher {
             return;
         }
         self.highest.set(epoch);
