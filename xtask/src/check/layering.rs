@@ -10,12 +10,13 @@ use anyhow::{Result, bail};
 use super::source::{self, code_only, without_tests};
 
 /// The modules of lb-userspace, the highest layer first. A module may use those of lower layers.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 7] = [
     &["main", "cli"],
     // The roles: three daemons that happen to share a binary.
     &["agent", "logic", "db_proxy"],
-    &["control", "upstream"],
-    &["failover", "health"],
+    &["control", "downstream"],
+    &["upstream"],
+    &["failover", "health", "transport"],
     &["wire", "config"],
     &["runtime", "telemetry"],
 ];

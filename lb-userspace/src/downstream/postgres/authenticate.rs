@@ -1,17 +1,14 @@
 //! A client proves who it is, by what is known of its user: SCRAM where there is a password or a
 //! verifier, md5 where there is only an md5.
 
-use std::rc::Rc;
-
 use ring::rand::{SecureRandom, SystemRandom};
 use subtle::ConstantTimeEq;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::Refused;
-use crate::db_proxy::Proxy;
-use crate::db_proxy::server::{Credentials, nonce};
-use crate::db_proxy::stream::Stream;
-use crate::db_proxy::users::Secret;
+use super::users::Secret;
+use super::{Door, Refused};
+use crate::transport::stream::Stream;
+use crate::upstream::postgres::{Credentials, nonce};
 use crate::wire::postgres::error::{PgError, code};
 use crate::wire::postgres::scram::{self, ScramError};
 use crate::wire::postgres::{frame, md5, write};
@@ -25,13 +22,15 @@ const AUTH_SASL_CONTINUE: u32 = 11;
 const AUTH_SASL_FINAL: u32 = 12;
 
 /// Lets a client prove who it is; returns what the proxy can log in to the server with.
-pub(super) async fn check(
-    proxy: &Rc<Proxy>,
+///
+/// # Errors
+/// If it does not, or leaves.
+pub async fn authenticate(
+    door: &Door,
     stream: &mut Stream,
     user: &str,
 ) -> Result<Credentials, Refused> {
-    let users = Rc::clone(&proxy.users.borrow());
-    let secret = users.secret(user);
+    let secret = door.users.secret(user);
     let mut credentials = match secret {
         Some(Secret::Password(password)) => Credentials {
             password: Some(password.clone()),
@@ -43,15 +42,15 @@ pub(super) async fn check(
         },
         Some(Secret::Scram(_)) | None => Credentials::default(),
     };
-    if proxy.trusts() {
+    if door.trusts {
         return Ok(credentials);
     }
     if let Some(Secret::Md5(stored)) = secret {
         by_md5(stream, user, stored).await?;
         return Ok(credentials);
     }
-    let verifier = users.verifier(user)?;
-    let key = by_scram(proxy, stream, user, &verifier).await?;
+    let verifier = door.users.verifier(user)?;
+    let key = by_scram(door, stream, user, &verifier).await?;
     if secret.is_none() {
         // It cannot come this far: nobody has the key of a made-up verifier.
         return Err(wrong_password(user));
@@ -79,13 +78,13 @@ async fn by_md5(stream: &mut Stream, user: &str, stored: &str) -> Result<(), Ref
 }
 
 async fn by_scram(
-    proxy: &Rc<Proxy>,
+    door: &Door,
     stream: &mut Stream,
     user: &str,
     verifier: &scram::Verifier,
 ) -> Result<scram::ClientKey, Refused> {
-    let acceptor = proxy.acceptor.borrow().clone();
-    let ours = acceptor.and_then(|acceptor| acceptor.binding);
+    let ours = door.acceptor.as_ref();
+    let ours = ours.and_then(|acceptor| acceptor.binding.clone());
     let ours = ours.filter(|_| stream.is_encrypted());
     let mut mechanisms = Vec::new();
     if ours.is_some() {

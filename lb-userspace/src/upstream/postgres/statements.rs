@@ -13,7 +13,7 @@ const SWEEP_AT: usize = 4096;
 
 /// One statement, whatever its clients call it.
 #[derive(Debug)]
-pub(super) struct Statement {
+pub struct Statement {
     /// What servers know it by.
     pub id: u64,
     /// The query, its zero byte, and the types of its parameters.
@@ -36,7 +36,7 @@ impl Statement {
 }
 
 /// The name of a statement's id.
-pub(super) fn name(id: u64) -> Vec<u8> {
+pub fn name(id: u64) -> Vec<u8> {
     format!("lb_{id}").into_bytes()
 }
 
@@ -66,7 +66,7 @@ impl Eq for ByDefinition {}
 
 /// Every statement that a client has.
 #[derive(Debug)]
-pub(super) struct Table {
+pub struct Table {
     statements: RefCell<HashSet<ByDefinition>>,
     sweep_at: Cell<usize>,
     next: Cell<u64>,
@@ -111,7 +111,7 @@ impl Table {
 
 /// The statements that one server connection knows: the least recently used goes first.
 #[derive(Debug, Default)]
-pub(super) struct Prepared {
+pub struct Prepared {
     used: HashMap<u64, u64>,
     /// What the server still has, but is not to be used: it must be closed before it is taught anew.
     stale: BTreeSet<u64>,

@@ -10,7 +10,7 @@ use tokio_rustls::{client, server};
 
 /// A connection.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
     /// A client that asked for TLS.

@@ -1,7 +1,7 @@
 //! A batch of bytes on its way through: passed on as it was read where nothing is changed in it.
 
 /// The source with pieces cut out of it and others put in.
-pub(super) struct Splice<'s> {
+pub struct Splice<'s> {
     source: &'s [u8],
     /// What of the source is not dealt with yet.
     from: usize,

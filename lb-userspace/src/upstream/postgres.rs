@@ -1,25 +1,29 @@
-//! One connection to PostgreSQL, from its login until it is closed.
+//! One connection to PostgreSQL, from its login until it is closed: what is set on it, what it has
+//! prepared, what it still owes.
 //!
-//! It belongs to the pool while it rests, and to one session while it works.
+//! It belongs to a pool while it rests, and to one session while it works; called by both.
 
 mod awaited;
+mod cancel;
 mod connect;
 mod login;
+pub mod settings;
+pub mod statements;
 mod talk;
+pub mod tracking;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-pub(super) use self::awaited::{Answers, Awaited, Fate};
-pub(super) use self::connect::{Connector, cancel};
-pub(super) use self::login::{Credentials, nonce};
-use super::cancel::Cancels;
-use super::pool::Place;
-use super::settings::Settings;
-use super::statements::Prepared;
-use super::stream::Stream;
+pub use self::awaited::{Answers, Awaited, Fate};
+pub use self::cancel::Cancels;
+pub use self::connect::Connector;
+pub use self::login::{Credentials, nonce};
+use self::settings::Settings;
+use self::statements::Prepared;
+use crate::transport::stream::Stream;
 use crate::wire::postgres::{error::PgError, frame};
 
 /// More than this does not come to a connection that rests, unless it is to be closed.
@@ -29,16 +33,16 @@ const RESET_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What BackendKeyData said.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Key {
+pub struct Key {
     pub process: u32,
     pub secret: Box<[u8]>,
 }
 
-/// A connection to PostgreSQL that has logged in.
+/// A connection to PostgreSQL that has logged in. `T` is what its owner ties to it, such as a place
+/// in a pool.
 #[derive(Debug)]
-pub(super) struct Server {
+pub struct Server<T> {
     pub stream: Stream,
-    pub key: Rc<Key>,
     /// What ParameterStatus said last.
     pub parameters: Vec<(String, String)>,
     /// What was set on it.
@@ -54,14 +58,12 @@ pub(super) struct Server {
     pub cancels: Rc<Cancels>,
     pub since: Instant,
     pub used: Instant,
-    /// The pool's way to make everybody log in again: servers of older generations are closed.
-    pub generation: u64,
-    pub _place: Place,
+    pub tie: T,
 }
 
 /// Why a server could not be made or kept.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ServerError {
+pub enum ServerError {
     #[error("{0}")]
     Refused(PgError),
     #[error("{0}")]
@@ -76,7 +78,7 @@ pub(super) enum ServerError {
     Credentials(String),
 }
 
-impl Server {
+impl<T> Server<T> {
     /// Whether it rests in peace: nothing came from it while it lay in the pool, or nothing that
     /// ends it.
     pub fn is_quiet(&mut self) -> bool {
@@ -169,6 +171,6 @@ impl Server {
 }
 
 /// Room for the answers that most batches await.
-pub(super) fn awaited_room() -> VecDeque<Awaited> {
+fn awaited_room() -> VecDeque<Awaited> {
     VecDeque::with_capacity(8)
 }

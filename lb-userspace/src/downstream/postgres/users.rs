@@ -16,7 +16,7 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// What is known of a user's password.
 #[derive(Debug, Clone)]
-pub(super) enum Secret {
+pub enum Secret {
     /// Itself.
     Password(String),
     /// `md5…`
@@ -27,7 +27,7 @@ pub(super) enum Secret {
 
 /// Every user of the file.
 #[derive(Debug, Default)]
-pub(super) struct Users {
+pub struct Users {
     secrets: HashMap<String, Secret>,
     /// Made of passwords when they are first needed, because making one takes milliseconds.
     verifiers: RefCell<HashMap<String, Verifier>>,

@@ -11,14 +11,12 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::login::{Credentials, log_in};
-use super::{Answers, Key, Server, ServerError};
+use super::settings::Settings;
+use super::statements::Prepared;
+use super::{Answers, Cancels, Key, Server, ServerError};
 use crate::config::{DbServer, ServerTls};
-use crate::db_proxy::cancel::Cancels;
-use crate::db_proxy::pool::Place;
-use crate::db_proxy::settings::Settings;
-use crate::db_proxy::statements::Prepared;
-use crate::db_proxy::stream::Stream;
-use crate::db_proxy::tls;
+use crate::transport::stream::Stream;
+use crate::transport::tls;
 use crate::wire::postgres::startup;
 
 /// How long a connection and its login may take.
@@ -26,7 +24,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How servers are reached.
 #[derive(Debug)]
-pub(in super::super) struct Connector {
+pub struct Connector {
     pub server: DbServer,
     pub tls: ServerTls,
     pub client_config: Option<Arc<rustls::ClientConfig>>,
@@ -34,15 +32,17 @@ pub(in super::super) struct Connector {
 
 impl Connector {
     /// A new connection, logged in.
-    pub async fn connect(
-        &self,
+    ///
+    /// # Errors
+    /// If the server cannot be reached, refuses, or is slow.
+    pub async fn connect<T>(
+        self: &Rc<Self>,
         user: &str,
         database: &str,
         credentials: &Credentials,
         settings: Settings,
-        place: Place,
-        generation: u64,
-    ) -> Result<Server, ServerError> {
+        tie: T,
+    ) -> Result<Server<T>, ServerError> {
         let work = async {
             let mut stream = self.open().await?;
             let binding = match &stream {
@@ -60,7 +60,6 @@ impl Connector {
         let now = Instant::now();
         Ok(Server {
             stream,
-            key: Rc::new(told.key),
             parameters: told.parameters,
             settings,
             prepared: Prepared::default(),
@@ -68,11 +67,10 @@ impl Connector {
             answers: Answers::default(),
             partial: Vec::new(),
             passing: 0,
-            cancels: Rc::new(Cancels::default()),
+            cancels: Cancels::new(self, told.key),
             since: now,
             used: now,
-            generation,
-            _place: place,
+            tie,
         })
     }
 
@@ -105,7 +103,7 @@ impl Connector {
 ///
 /// # Errors
 /// The connection's.
-pub(in super::super) async fn cancel(connector: &Connector, key: &Key) -> io::Result<()> {
+pub(super) async fn cancel(connector: &Connector, key: &Key) -> io::Result<()> {
     let mut stream = connector.open().await.map_err(io::Error::other)?;
     stream
         .write_all(&startup::cancel_request(key.process, &key.secret))

@@ -1,4 +1,4 @@
-//! What the rest of the proxy knows of a client: who it is, which server works for it, and how to
+//! What the rest of a daemon knows of a client: who it is, which server works for it, and how to
 //! reach it when it must leave.
 
 use std::cell::{Cell, RefCell};
@@ -11,13 +11,12 @@ use std::time::Instant;
 use ring::rand::{SecureRandom, SystemRandom};
 use subtle::ConstantTimeEq;
 
-use super::cancel::Cancels;
-use super::server::{Key, Server};
+use crate::upstream::postgres::Cancels;
 use crate::wire::postgres::error::{PgError, code};
 
 /// A client that has logged in.
 #[derive(Debug)]
-pub(super) struct Client {
+pub struct Client {
     /// Also its process id in BackendKeyData.
     pub id: u32,
     pub secret: [u8; 4],
@@ -26,7 +25,7 @@ pub(super) struct Client {
     pub address: SocketAddr,
     pub is_encrypted: bool,
     pub since: Instant,
-    serving: RefCell<Option<(Rc<Key>, Rc<Cancels>)>>,
+    serving: RefCell<Option<Rc<Cancels>>>,
     is_waiting: Cell<bool>,
     must_leave: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -34,13 +33,13 @@ pub(super) struct Client {
 
 impl Client {
     /// The server that works for it.
-    pub fn serving(&self) -> Option<(Rc<Key>, Rc<Cancels>)> {
+    pub fn serving(&self) -> Option<Rc<Cancels>> {
         self.serving.borrow().clone()
     }
 
-    pub fn is_served_by(&self, server: Option<&Server>) {
-        *self.serving.borrow_mut() =
-            server.map(|server| (Rc::clone(&server.key), Rc::clone(&server.cancels)));
+    /// From now on this server works for it, or none.
+    pub fn is_served_by(&self, cancels: Option<&Rc<Cancels>>) {
+        *self.serving.borrow_mut() = cancels.cloned();
     }
 
     pub fn waits(&self, is_waiting: bool) {
@@ -92,13 +91,13 @@ impl Client {
 
 /// Every client that has logged in.
 #[derive(Debug, Default)]
-pub(super) struct Clients {
+pub struct Clients {
     by_id: RefCell<HashMap<u32, Rc<Client>>>,
     last: Cell<u32>,
 }
 
 /// Removes its client from the table when dropped.
-pub(super) struct Registered {
+pub struct Registered {
     table: Rc<Clients>,
     pub client: Rc<Client>,
 }

@@ -6,11 +6,11 @@ use std::rc::Rc;
 
 /// Settings by name, each with the statement that makes it so.
 #[derive(Debug, Default, PartialEq, Eq, Hash, Clone)]
-pub(super) struct Map(BTreeMap<String, Vec<u8>>);
+pub struct Map(BTreeMap<String, Vec<u8>>);
 
 /// One set of settings, held once however many sessions have it.
 #[derive(Debug, Clone)]
-pub(super) struct Settings(Rc<Map>);
+pub struct Settings(Rc<Map>);
 
 impl PartialEq for Settings {
     fn eq(&self, other: &Self) -> bool {
@@ -24,7 +24,7 @@ const SWEEP_AT: usize = 1024;
 
 /// Every set of settings that somebody has.
 #[derive(Debug)]
-pub(super) struct Table {
+pub struct Table {
     sets: RefCell<HashSet<Rc<Map>>>,
     sweep_at: std::cell::Cell<usize>,
 }
@@ -148,7 +148,7 @@ fn literal(text: &str) -> String {
 }
 
 /// The statements that turn `from` into `to`; empty if nothing is to do.
-pub(super) fn script(from: &Settings, to: &Settings) -> Vec<u8> {
+pub fn script(from: &Settings, to: &Settings) -> Vec<u8> {
     let (from, to) = (&from.0.0, &to.0.0);
     let mut script = Vec::new();
     for name in from.keys().filter(|name| !to.contains_key(*name)) {

@@ -48,7 +48,7 @@ impl Reader {
     }
 }
 
-impl Server {
+impl<T> Server<T> {
     /// Runs statements and leaves out their rows.
     ///
     /// # Errors

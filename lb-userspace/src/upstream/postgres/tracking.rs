@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::db_proxy::settings::{Settings, Table};
+use super::settings::{Settings, Table};
 use crate::wire::postgres::sql::{self, Set};
 
 /// One change of a setting.
@@ -16,7 +16,7 @@ enum Change {
 
 /// Changes in their order.
 #[derive(Debug, Default)]
-pub(super) struct Changes(Vec<Change>);
+pub struct Changes(Vec<Change>);
 
 impl Changes {
     /// The settings after the changes, where resetting means going back to `base`.
@@ -33,7 +33,7 @@ impl Changes {
 
 /// What was asked for, and what of it was done in the open transaction.
 #[derive(Debug, Default)]
-pub(super) struct Tracking {
+pub struct Tracking {
     expected: VecDeque<Box<[u8]>>,
     changes: Changes,
     /// The query of the unnamed statement, if it is a SET or RESET.

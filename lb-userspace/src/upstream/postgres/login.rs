@@ -5,7 +5,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::talk::Reader;
 use super::{Key, ServerError};
-use crate::db_proxy::stream::Stream;
+use crate::transport::stream::Stream;
 use crate::wire::postgres::error::PgError;
 use crate::wire::postgres::scram::{self, Client, Secret, Verifier};
 use crate::wire::postgres::startup::Startup;
@@ -13,7 +13,7 @@ use crate::wire::postgres::{frame, md5, write};
 
 /// What the proxy knows of a user, to log in to the server as that user.
 #[derive(Debug, Clone, Default)]
-pub(in super::super) struct Credentials {
+pub struct Credentials {
     pub password: Option<String>,
     /// `md5…`, as PostgreSQL stores it.
     pub md5: Option<String>,
@@ -194,7 +194,7 @@ async fn send(stream: &mut Stream, bytes: &[u8]) -> Result<(), ServerError> {
 }
 
 /// A nonce that nobody can guess.
-pub(in super::super) fn nonce() -> Result<String, ServerError> {
+pub fn nonce() -> Result<String, ServerError> {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let mut bytes = [0; 18];
     SystemRandom::new()

@@ -1,4 +1,5 @@
-//! Buffers that are held only while bytes are in them.
+//! Buffers that are held only while bytes are in them: whoever relays borrows one from a list of its
+//! thread when something cannot be passed on at once. Called by sessions of any protocol.
 
 use std::cell::RefCell;
 
@@ -12,7 +13,7 @@ thread_local! {
 }
 
 /// Appends to a buffer, taking a kept one if it has none yet.
-pub(super) fn append(buffer: &mut Vec<u8>, bytes: &[u8]) {
+pub fn append(buffer: &mut Vec<u8>, bytes: &[u8]) {
     if buffer.capacity() == 0
         && !bytes.is_empty()
         && let Some(kept) = KEPT.with_borrow_mut(Vec::pop)
@@ -23,7 +24,7 @@ pub(super) fn append(buffer: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// Takes away what was dealt with; a buffer that is empty then is given back.
-pub(super) fn consume(buffer: &mut Vec<u8>, count: usize) {
+pub fn consume(buffer: &mut Vec<u8>, count: usize) {
     if count >= buffer.len() {
         give_back(buffer);
     } else {
@@ -32,7 +33,7 @@ pub(super) fn consume(buffer: &mut Vec<u8>, count: usize) {
 }
 
 /// Leaves nothing in place of a buffer.
-pub(super) fn give_back(buffer: &mut Vec<u8>) {
+pub fn give_back(buffer: &mut Vec<u8>) {
     let mut buffer = std::mem::take(buffer);
     if (1..=KEPT_BYTES_MAX).contains(&buffer.capacity()) {
         buffer.clear();

@@ -16,7 +16,7 @@ use crate::config::{DbTls, ServerTls};
 
 /// Takes clients that want TLS.
 #[derive(Clone)]
-pub(super) struct Acceptor {
+pub struct Acceptor {
     pub tls: TlsAcceptor,
     /// The hash of our certificate, for SCRAM-SHA-256-PLUS.
     pub binding: Option<Arc<[u8]>>,
@@ -61,7 +61,7 @@ fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
 }
 
 /// How servers are reached by TLS; `None` without TLS.
-pub(super) fn client_config(
+pub fn client_config(
     tls: ServerTls,
     ca: Option<&Path>,
 ) -> anyhow::Result<Option<Arc<ClientConfig>>> {
@@ -128,7 +128,7 @@ impl ServerCertVerifier for AnyCertificate {
 }
 
 /// The binding of the server that we are connected to.
-pub(super) fn binding_of_peer(connection: &rustls::ClientConnection) -> Option<Vec<u8>> {
+pub fn binding_of_peer(connection: &rustls::ClientConnection) -> Option<Vec<u8>> {
     binding(connection.peer_certificates()?.first()?)
 }
 

@@ -3,12 +3,12 @@
 
 use std::collections::VecDeque;
 
-use super::super::statements::Prepared;
 use super::awaited_room;
+use super::statements::Prepared;
 
 /// What one message that was sent is answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Awaited {
+pub enum Awaited {
     /// Whatever comes up to ReadyForQuery: a simple query or a function call.
     Query,
     /// ReadyForQuery.
@@ -33,7 +33,7 @@ pub(in super::super) enum Awaited {
 
 /// What becomes of a message of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Fate {
+pub enum Fate {
     /// The client gets it.
     Pass,
     /// It answers something that we sent by ourselves.
@@ -42,7 +42,7 @@ pub(in super::super) enum Fate {
 
 /// The answers that are owed, and the transaction's state.
 #[derive(Debug)]
-pub(in super::super) struct Answers {
+pub struct Answers {
     pub awaited: VecDeque<Awaited>,
     /// As the last ReadyForQuery said: `I`, `T` or `E`.
     pub state: u8,
