@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn an_error_voids_everything_up_to_the_sync() {
         let (mut answers, mut prepared) = with(&[Awaited::OwnParse(1), Awaited::Bind]);
-        prepared.learn(1, 9);
+        let _ = prepared.learn(1, 9);
         answers.fail(&mut prepared);
         assert!(!prepared.touch(1), "the server never learned it");
         answers.sent(Awaited::Execute, &mut prepared);
