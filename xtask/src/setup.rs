@@ -53,12 +53,18 @@ impl Consent {
 type Wanted = (&'static str, &'static str);
 
 /// Programs that the tests and the demo call.
-const PROGRAMS: [Wanted; 4] = [
+const PROGRAMS: [Wanted; 8] = [
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
     ("curl", "curl"),
     // The server itself is in no directory of PATH; pgbench comes with it.
     ("pgbench", "postgresql"),
+    // redis-cli and redis-benchmark come with it.
+    ("redis-server", "redis-server"),
+    ("redis-sentinel", "redis-sentinel"),
+    // What the benches compare with.
+    ("nutcracker", "nutcracker"),
+    ("haproxy", "haproxy"),
 ];
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
