@@ -11,14 +11,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::Proxy;
-use super::server::{Credentials, Server, ServerError};
-use super::settings::Settings;
 use super::stats::PoolStats;
+use crate::upstream::postgres::settings::Settings;
+use crate::upstream::postgres::{self, Credentials, ServerError, Who};
 use crate::wire::postgres::error::{PgError, code};
 use crate::wire::postgres::write;
 
 /// How long after a failed connection the next is tried, while clients wait.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// How long a new connection waits for the watch to have seen the server.
+const SEEN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// For so many different sets of settings it is remembered what their clients are told.
 const GREETINGS_MAX: usize = 256;
@@ -28,6 +31,20 @@ const GREETINGS_MAX: usize = 256;
 pub(super) struct PoolKey {
     pub database: String,
     pub user: String,
+}
+
+/// A server connection of a pool.
+pub(super) type Server = postgres::Server<Membership>;
+
+/// What ties a server connection to its pool.
+#[derive(Debug)]
+pub(super) struct Membership {
+    /// The pool's way to make everybody log in again: servers of older generations are closed.
+    generation: u64,
+    /// How many questions the watch had asked when it had logged in: answers to later ones are of
+    /// the same life of the server.
+    pub questions: u64,
+    _place: Place,
 }
 
 /// What a waiting client gets.
@@ -66,7 +83,7 @@ pub(super) struct Pool {
 
 /// One of a pool's places for connections; free again when dropped.
 #[derive(Debug)]
-pub(super) struct Place(Rc<Cell<usize>>, Weak<Pool>);
+struct Place(Rc<Cell<usize>>, Weak<Pool>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -148,7 +165,7 @@ impl Pool {
 
     /// Takes a clean server back, and gives it to whoever waits longest.
     pub fn give(&self, mut server: Box<Server>) {
-        if server.generation != self.generation.get() {
+        if server.tie.generation != self.generation.get() {
             return;
         }
         while !self.paused.get() {
@@ -186,11 +203,25 @@ impl Pool {
     async fn connect(self: Rc<Self>, proxy: Rc<Proxy>, place: Place) {
         let credentials = self.credentials.borrow().clone();
         let connector = proxy.connector.borrow().clone();
-        let (user, database) = (&self.key.user, &self.key.database);
-        let (pristine, generation) = (proxy.pristine.clone(), self.generation.get());
-        let connected = connector
-            .connect(user, database, &credentials, pristine, place, generation)
-            .await;
+        let who = Who {
+            user: &self.key.user,
+            database: &self.key.database,
+            credentials: &credentials,
+        };
+        let pristine = proxy.pristine.clone();
+        let membership = Membership {
+            generation: self.generation.get(),
+            questions: 0,
+            _place: place,
+        };
+        let mut connected = connector.connect(who, &[], pristine, membership).await;
+        if let Ok(server) = &mut connected {
+            server.tie.questions = proxy.watch.asked();
+            // Nobody is to use a server before the fence has looked at what it is now.
+            if !proxy.watch.sees(SEEN_TIMEOUT).await {
+                tracing::debug!(pool = %self, "a connection is used that the watch knows nothing of");
+            }
+        }
         self.connecting.set(self.connecting.get() - 1);
         match connected {
             Ok(server) => {

@@ -6,6 +6,7 @@
 pub mod error;
 pub mod frame;
 pub mod frontend;
+pub mod link;
 pub mod md5;
 pub mod scram;
 pub mod sql;

@@ -8,7 +8,7 @@ use std::{
 
 use super::range;
 use crate::config::{
-    ClientAuth, DbPool, DbProxy, DbServer, DbTls, PoolMode, ServerTls, error::Diagnostics,
+    ClientAuth, DbPool, DbProxy, DbServer, DbTls, DbWatch, PoolMode, ServerTls, error::Diagnostics,
     field::Field, file, keys::Section, suggest::shown,
 };
 
@@ -17,7 +17,7 @@ const LISTEN_DEFAULT: SocketAddr =
 const SERVER_DEFAULT: &str = "/var/run/postgresql";
 const SERVER_PORT_DEFAULT: u16 = 5432;
 /// The most bytes of the path of a Unix socket, its name included.
-const SOCKET_BYTES_MAX: usize = 107;
+const SOCKET_BYTES_MAX: usize = range::SOCKET_BYTES_MAX;
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -35,13 +35,11 @@ pub(super) fn db_proxy(file: &file::DbProxy, out: &mut Diagnostics<'_>) -> Optio
         file.server_tls
             .refuse(out, "is set, and server is a Unix socket", right);
     }
-    range::path(
-        &file.control,
-        "/run/lb/db-proxy.sock",
-        SOCKET_BYTES_MAX,
-        out,
-    );
-    let tls = file.tls.as_ref().map(|written| tls(written, out));
+    range::socket(&file.control, "/run/lb/db-proxy.sock", out);
+    let tls = file
+        .tls
+        .as_ref()
+        .map(|written| tls(written, Section::DbTls, out));
     Some(DbProxy {
         listen: file.listen.or(LISTEN_DEFAULT),
         server: server?,
@@ -50,7 +48,13 @@ pub(super) fn db_proxy(file: &file::DbProxy, out: &mut Diagnostics<'_>) -> Optio
         pool: pool(&file.pool, out),
         auth: file.auth.or(ClientAuth::Password),
         users_file: path(&file.users_file, out),
-        admins: admins(&file.admins),
+        admins: names(&file.admins).unwrap_or_default(),
+        links: names(&file.links).unwrap_or_else(|| vec!["lb".to_owned()]),
+        watch: DbWatch {
+            user: file.watch.user.or("postgres".to_owned()),
+            database: file.watch.database.or("postgres".to_owned()),
+        },
+        state: range::directory(&file.state, "/var/lib/lb", out),
         tls: match tls {
             Some(tls) => Some(tls?),
             None => None,
@@ -105,9 +109,14 @@ fn path(field: &Field<String>, out: &mut Diagnostics<'_>) -> Option<PathBuf> {
     Some(range::directory(field, "/etc/lb", out))
 }
 
-fn tls(file: &file::DbTls, out: &mut Diagnostics<'_>) -> Option<DbTls> {
+/// A certificate and its key; `section` is the one that the table has in the documentation.
+pub(super) fn tls(
+    file: &file::DbTls,
+    section: Section,
+    out: &mut Diagnostics<'_>,
+) -> Option<DbTls> {
     let mut required = |field: &Field<String>| {
-        field.required(Section::DbTls, out)?;
+        field.required(section, out)?;
         path(field, out)
     };
     let (certificate, key) = (required(&file.certificate), required(&file.key));
@@ -131,7 +140,7 @@ fn pool(file: &file::DbPool, out: &mut Diagnostics<'_>) -> DbPool {
     }
 }
 
-fn admins(field: &Field<Vec<Field<String>>>) -> Vec<String> {
-    let names = field.written().into_iter().flatten();
-    names.filter_map(|name| name.written().cloned()).collect()
+fn names(field: &Field<Vec<Field<String>>>) -> Option<Vec<String>> {
+    let names = field.written()?.iter();
+    Some(names.filter_map(|name| name.written().cloned()).collect())
 }

@@ -4,8 +4,8 @@ use std::io;
 use std::task::{Context, Poll};
 
 use super::{End, Session};
-use crate::db_proxy::bytes;
-use crate::db_proxy::splice::Splice;
+use crate::wire::buffer;
+use crate::wire::splice::Splice;
 
 /// So many bytes may wait for a client that does not read.
 const UNREAD_BYTES_MAX: usize = 64 << 10;
@@ -13,15 +13,39 @@ const UNREAD_BYTES_MAX: usize = 64 << 10;
 /// What a session needs somebody else for.
 pub(super) enum Step {
     NeedsServer,
+    NeedsFloor,
     Ended(End),
+}
+
+/// What the next message of a client needs before it can be dealt with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// Nothing, or only the rest of it.
+    Nothing,
+    /// A server, and there is none.
+    Server,
+    /// A server that has reached the floor.
+    Floor,
+    /// The answers to what came before it.
+    Answers,
+}
+
+impl Needs {
+    fn step(self) -> Option<Step> {
+        match self {
+            Self::Nothing | Self::Answers => None,
+            Self::Server => Some(Step::NeedsServer),
+            Self::Floor => Some(Step::NeedsFloor),
+        }
+    }
 }
 
 /// What became of some of the client's bytes.
 pub(super) struct Taken {
     /// How many were dealt with.
     pub count: usize,
-    /// The next message wants a server, and there is none.
-    pub needs_server: bool,
+    /// What the next message needs.
+    pub needs: Needs,
 }
 
 impl Session {
@@ -35,21 +59,28 @@ impl Session {
     }
 
     fn poll_ways(&mut self, cx: &mut Context<'_>) -> Result<Poll<Step>, End> {
+        if self.proxy.fence.is_closed()
+            && let Some(end) = self.fenced_out()
+        {
+            return Err(end);
+        }
         loop {
             let mut has_moved = self.poll_to_client(cx)?;
             has_moved |= self.poll_to_server(cx)?;
             has_moved |= self.poll_from_server(cx)?;
             if self.is_input_due && self.to_server.is_empty() {
                 has_moved = true;
-                if self.take_input(cx)? {
-                    return Ok(Poll::Ready(Step::NeedsServer));
+                if let Some(step) = self.take_input(cx)?.step() {
+                    return Ok(Poll::Ready(step));
                 }
             }
-            match self.poll_from_client(cx)? {
-                Poll::Ready(true) => return Ok(Poll::Ready(Step::NeedsServer)),
-                Poll::Ready(false) => has_moved = true,
-                Poll::Pending => {}
+            if let Poll::Ready(needs) = self.poll_from_client(cx)? {
+                has_moved = true;
+                if let Some(step) = needs.step() {
+                    return Ok(Poll::Ready(step));
+                }
             }
+            has_moved |= self.poll_position(cx);
             let is_done = self.server.as_ref().is_none_or(|server| server.is_silent());
             if self.is_leaving && is_done && self.to_client.is_empty() {
                 return Err(End::Left);
@@ -68,8 +99,8 @@ impl Session {
             return Ok(false);
         }
         match self.client.poll_out(cx, &self.to_client) {
-            Poll::Ready(Ok(count)) => bytes::consume(&mut self.to_client, count),
-            Poll::Ready(Err(_)) if self.is_leaving => bytes::give_back(&mut self.to_client),
+            Poll::Ready(Ok(count)) => buffer::consume(&mut self.to_client, count),
+            Poll::Ready(Err(_)) if self.is_leaving => buffer::give_back(&mut self.to_client),
             Poll::Ready(Err(_)) => return Err(End::Lost),
             Poll::Pending => return Ok(false),
         }
@@ -81,22 +112,23 @@ impl Session {
             return Ok(false);
         }
         let Some(server) = &mut self.server else {
-            bytes::give_back(&mut self.to_server);
+            buffer::give_back(&mut self.to_server);
             return Ok(true);
         };
         match server.stream.poll_out(cx, &self.to_server) {
-            Poll::Ready(Ok(count)) => bytes::consume(&mut self.to_server, count),
+            Poll::Ready(Ok(count)) => buffer::consume(&mut self.to_server, count),
             // What it said before it closed may still be read.
-            Poll::Ready(Err(_)) => bytes::give_back(&mut self.to_server),
+            Poll::Ready(Err(_)) => buffer::give_back(&mut self.to_server),
             Poll::Pending => return Ok(false),
         }
         Ok(true)
     }
 
-    /// Reads from the client; `true` if what came wants a server.
-    fn poll_from_client(&mut self, cx: &mut Context<'_>) -> Result<Poll<bool>, End> {
-        // Whoever does not read answers gets no more of them.
-        let is_full = self.to_client.len() > UNREAD_BYTES_MAX;
+    /// Reads from the client.
+    fn poll_from_client(&mut self, cx: &mut Context<'_>) -> Result<Poll<Needs>, End> {
+        // Whoever does not read answers gets no more of them; nor is more read while what was read
+        // waits for the answers to what came before it.
+        let is_full = self.to_client.len() > UNREAD_BYTES_MAX || self.awaits_answers;
         if !self.to_server.is_empty() || self.is_leaving || is_full {
             return Ok(Poll::Pending);
         }
@@ -116,31 +148,31 @@ impl Session {
         if self.input.is_empty() {
             let mut splice = Splice::new(read, &mut scratch.out);
             let taken = self.take_client_bytes(read, &mut splice)?;
-            bytes::append(&mut self.input, &read[taken.count..]);
+            buffer::append(&mut self.input, &read[taken.count..]);
             self.send_up(cx, splice.finish(taken.count))?;
-            return Ok(Poll::Ready(taken.needs_server));
+            return Ok(Poll::Ready(taken.needs));
         }
-        bytes::append(&mut self.input, read);
+        buffer::append(&mut self.input, read);
         self.take_input_with(cx, &mut scratch.out).map(Poll::Ready)
     }
 
-    /// Deals with bytes that were read before; `true` if they want a server.
-    fn take_input(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+    /// Deals with bytes that were read before.
+    fn take_input(&mut self, cx: &mut Context<'_>) -> Result<Needs, End> {
         let proxy = std::rc::Rc::clone(&self.proxy);
         let mut scratch = proxy.scratch.borrow_mut();
         self.take_input_with(cx, &mut scratch.out)
     }
 
-    fn take_input_with(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Result<bool, End> {
+    fn take_input_with(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Result<Needs, End> {
         self.is_input_due = false;
         let mut input = std::mem::take(&mut self.input);
         let mut splice = Splice::new(&input, out);
         let taken = self.take_client_bytes(&input, &mut splice)?;
         let sent = self.send_up(cx, splice.finish(taken.count));
-        bytes::consume(&mut input, taken.count);
+        buffer::consume(&mut input, taken.count);
         self.input = input;
         sent?;
-        Ok(taken.needs_server)
+        Ok(taken.needs)
     }
 
     fn send_up(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), End> {
@@ -153,7 +185,7 @@ impl Session {
             Poll::Ready(Err(_)) => return Ok(()),
             Poll::Pending => 0,
         };
-        bytes::append(&mut self.to_server, &bytes[written..]);
+        buffer::append(&mut self.to_server, &bytes[written..]);
         Ok(())
     }
 
@@ -197,13 +229,14 @@ impl Session {
         server.partial.extend_from_slice(&bytes[taken..]);
         let result = splice.finish(taken);
         // The server is free before its answer is written: the next client does not wait for it.
+        self.is_input_due |= std::mem::take(&mut self.awaits_answers);
         self.keep_or_release(server);
         match self.client.poll_out(cx, result) {
-            Poll::Ready(Ok(written)) => bytes::append(&mut self.to_client, &result[written..]),
+            Poll::Ready(Ok(written)) => buffer::append(&mut self.to_client, &result[written..]),
             // Who said good-bye need not wait for answers; what was asked for is done.
             Poll::Ready(Err(_)) if self.is_leaving => {}
             Poll::Ready(Err(_)) => return Err(End::Lost),
-            Poll::Pending => bytes::append(&mut self.to_client, result),
+            Poll::Pending => buffer::append(&mut self.to_client, result),
         }
         Ok(true)
     }
@@ -225,7 +258,7 @@ impl Session {
                 Poll::Ready(Ok(0)) => {
                     return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                 }
-                Poll::Ready(Ok(count)) => bytes::append(&mut self.input, &scratch.read[..count]),
+                Poll::Ready(Ok(count)) => buffer::append(&mut self.input, &scratch.read[..count]),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }
