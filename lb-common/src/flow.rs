@@ -24,17 +24,25 @@ pub struct FlowKey {
 
 const _: () = assert!(size_of::<FlowKey>() == 40);
 
-impl From<&Packet> for FlowKey {
+impl FlowKey {
+    /// The flow of a packet. Without ports for a service that takes fragments, of which only the first
+    /// has any.
     #[inline(always)]
-    fn from(packet: &Packet) -> Self {
+    #[must_use]
+    pub const fn of(packet: &Packet, has_ports: bool) -> Self {
         Self {
             source: packet.source,
             destination: packet.destination,
-            ports: packet.ports,
+            ports: ports(packet, has_ports),
             protocol: packet.protocol,
             pad: [0; 3],
         }
     }
+}
+
+#[inline(always)]
+const fn ports(packet: &Packet, has_ports: bool) -> [u8; 4] {
+    if has_ports { packet.ports } else { [0; 4] }
 }
 
 /// Value of `FLOWS` and `FLOWS_NEW`: where a flow lives.
@@ -113,19 +121,19 @@ const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 const MULTIPLIER: u64 = 0x6a09_e667_f3bc_c909;
 const FINAL_MULTIPLIER: u64 = 0xbb67_ae85_84ca_a73b;
 
-/// Hashes a flow. A rule of the data plane, not a detail: two gateways must agree on it, and a
+/// Hashes a packet's flow, as [`FlowKey::of`]. A rule of the data plane, not a detail: two gateways must agree on it, and a
 /// changed constant moves every flow of a running fleet.
 ///
 /// Three multiplications for IPv4, seven for IPv6: BPF has no instruction that mixes better for
 /// the same time, and an attacker who chooses ports can aim at a slot under any unkeyed hash.
 #[inline(always)]
 #[must_use]
-pub const fn hash(packet: &Packet) -> FlowHash {
+pub const fn hash(packet: &Packet, has_ports: bool) -> FlowHash {
     hash_of(
         matches!(packet.family, Family::V6),
         &packet.source,
         &packet.destination,
-        packet.ports,
+        ports(packet, has_ports),
         packet.protocol,
     )
 }
@@ -235,7 +243,7 @@ mod tests {
         };
         let one_client = |entropy: bool| {
             (0..=u16::MAX).map(move |port| {
-                let hash = hash(&tcp(Address::v4([203, 0, 113, 7]), vip, port));
+                let hash = hash(&tcp(Address::v4([203, 0, 113, 7]), vip, port), true);
                 if entropy {
                     hash.entropy()
                 } else {
@@ -245,10 +253,10 @@ mod tests {
         };
         let many_clients = (0..=u16::MAX).map(|host| {
             let [a, b] = host.to_be_bytes();
-            hash(&tcp(Address::v4([10, 0, a, b]), vip, 40_000)).slot_bits()
+            hash(&tcp(Address::v4([10, 0, a, b]), vip, 40_000), true).slot_bits()
         });
         let many_clients_v6 =
-            (0..=u16::MAX).map(|host| hash(&tcp(v6(host), vip6, 40_000)).slot_bits());
+            (0..=u16::MAX).map(|host| hash(&tcp(v6(host), vip6, 40_000), true).slot_bits());
         for (name, unevenness) in [
             ("ports of one client", unevenness(one_client(false), 1009)),
             ("entropy of one client", unevenness(one_client(true), 1009)),
@@ -270,7 +278,7 @@ mod tests {
             40_000,
         );
         let v6 = tcp(Address::v6([1; 16]), Address::v6([2; 16]), 40_000);
-        assert_eq!((hash(&v4).0, hash(&v6).0), GOLDEN);
+        assert_eq!((hash(&v4, true).0, hash(&v6, true).0), GOLDEN);
     }
 
     #[test]
@@ -282,7 +290,10 @@ mod tests {
         );
         let v6 = tcp(Address::v6([1; 16]), Address::v6([2; 16]), 40_000);
         for packet in [v4, v6] {
-            assert_eq!(hash_of_key(&FlowKey::from(&packet)), hash(&packet));
+            for has_ports in [true, false] {
+                let key = FlowKey::of(&packet, has_ports);
+                assert_eq!(hash_of_key(&key), hash(&packet, has_ports));
+            }
         }
     }
 

@@ -32,6 +32,10 @@ pub const MMAPABLE: u32 = 0x400;
 /// `CLOCK[1]` in place of the kernel's clock. For tests.
 pub const CLOCK_IN_MAP: &str = "CLOCK_IN_MAP";
 
+/// Global of the program: nanoseconds between two ticks of the kernel's timer. Where the loader leaves
+/// it 0 the program asks for the time instead of counting ticks.
+pub const TICK_NS: &str = "TICK_NS";
+
 /// Name of the XDP program.
 pub const PROGRAM: &str = "lb_gateway";
 

@@ -3,9 +3,9 @@
 use lb_common::backend::BackendId;
 use lb_common::flow::{FlowHash, FlowKey};
 use lb_common::ladder::{Slot, slot_index};
-use lb_common::packet::{Packet, Transport};
+use lb_common::packet::{Packet, TCP, Transport};
 use lb_common::quic;
-use lb_common::service::{Service, option};
+use lb_common::service::{Service, detour, option};
 use lb_common::verdict::DropReason;
 
 use crate::cursor::Frame;
@@ -30,10 +30,29 @@ pub enum Choice {
     Empty,
 }
 
-/// Chooses the backend of a packet.
+/// The owner of a packet's slot, if the slot is settled, the owner plainly up, and the packet no SYN
+/// that may have come before: one slot, one state word, and for a SYN one fingerprint.
+#[inline(always)]
+pub fn settled(
+    packet: &Packet,
+    service: &Service,
+    hash: FlowHash,
+) -> Option<(BackendId, LiveBackend)> {
+    let home = slot_index(hash.slot_bits(), service.slots);
+    let slot = maps::slot(service.pool, home)?;
+    let owner = slot.rung(0);
+    let backend = maps::backend(owner)?;
+    let is_settled = slot.is_settled() && backend.state().is_stable();
+    if !is_settled || packet.opens_flow() && suspicion::may_be_repeated(hash, packet.sequence) {
+        return None;
+    }
+    Some((owner, backend))
+}
+
+/// Chooses the backend of a packet; an ICMP error goes where the flow goes that it quotes, whose
+/// addresses and ports `packet` has.
 ///
-/// A settled slot whose rung 0 is plainly up costs one slot and one state word, and for a SYN one
-/// fingerprint; neither flow map is looked into, whatever comes.
+/// As [`settled`] where it can be; and whatever comes, neither flow map is looked into in such a slot.
 #[inline(always)]
 pub fn choose(
     frame: &Frame<'_>,
@@ -44,12 +63,16 @@ pub fn choose(
     let home = slot_index(hash.slot_bits(), service.slots);
     let slot = maps::slot(service.pool, home).ok_or(DropReason::NoTable)?;
     let owner = slot.rung(0);
-    let is_repeated = packet.opens_flow() && suspicion::is_repeated(hash, packet.sequence);
-    if service.detours == 0
+    let mut traits = traits(frame, packet, service);
+    if packet.opens_flow() && suspicion::is_repeated(hash, packet.sequence) {
+        traits |= flow::REPEATED;
+    }
+    let is_plain = service.detours == 0 && traits & flow::ERROR == 0;
+    if is_plain
         && slot.is_settled()
         && let Some(backend) = maps::backend(owner)
         && backend.state().is_stable()
-        && !(is_repeated && left_alone(service, owner, packet))
+        && !(traits & flow::REPEATED != 0 && left_alone(service, owner, packet))
     {
         return Ok(Choice::Backend {
             id: owner,
@@ -57,27 +80,6 @@ pub fn choose(
             backend,
         });
     }
-    let mut traits = traits(frame, packet, service);
-    if is_repeated {
-        traits |= flow::REPEATED;
-    }
-    ask(packet, service, hash, home, slot, traits)
-}
-
-/// Chooses where an ICMP error about a flow goes; `packet` is one that the flow's client could have
-/// sent.
-#[inline(always)]
-pub fn choose_for_error(
-    packet: &Packet,
-    service: &Service,
-    hash: FlowHash,
-) -> Result<Choice, DropReason> {
-    let home = slot_index(hash.slot_bits(), service.slots);
-    let slot = maps::slot(service.pool, home).ok_or(DropReason::NoTable)?;
-    let traits = match packet.protocol {
-        lb_common::packet::TCP => flow::ERROR | flow::TCP,
-        _ => flow::ERROR,
-    };
     ask(packet, service, hash, home, slot, traits)
 }
 
@@ -89,10 +91,15 @@ fn left_alone(service: &Service, owner: BackendId, packet: &Packet) -> bool {
         return true;
     }
     if let Some(key) = flow::key_place() {
-        *key = FlowKey::from(packet);
+        *key = key_of(packet, service);
         event::repeated(service.pool, owner, key);
     }
     false
+}
+
+#[inline(always)]
+fn key_of(packet: &Packet, service: &Service) -> FlowKey {
+    FlowKey::of(packet, service.detours & detour::FRAGMENTS == 0)
 }
 
 #[inline(always)]
@@ -104,6 +111,8 @@ fn traits(frame: &Frame<'_>, packet: &Packet, service: &Service) -> u32 {
             let resets = if flags.resets() { flow::RESETS } else { 0 };
             flow::TCP | opens | closes | resets
         }
+        Transport::Error if packet.protocol == TCP => flow::ERROR | flow::TCP,
+        Transport::Error => flow::ERROR,
         _ if service.options & option::QUIC != 0 && quic::opens_flow(frame, packet) => flow::OPENS,
         _ => 0,
     }
@@ -119,7 +128,7 @@ fn ask(
     traits: u32,
 ) -> Result<Choice, DropReason> {
     let taker = flow::choose(|query: &mut Query| {
-        query.key = FlowKey::from(packet);
+        query.key = key_of(packet, service);
         query.hash = hash;
         query.slot = slot;
         query.service = *service;

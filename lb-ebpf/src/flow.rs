@@ -33,6 +33,13 @@ pub struct Query {
     pub sequence: u32,
     /// [`OPENS`] and so on.
     pub traits: u32,
+    /// What the walk over the slot's ladder finds.
+    present: Owners,
+    /// What it finds in the table of the pool that the service pointed at before.
+    before: Owners,
+    /// Who takes a SYN that `present.new` left without an answer while there is no agent to find out
+    /// why; `NONE` where it need not be known.
+    next: BackendId,
 }
 
 /// A SYN, or what counts as one.
@@ -97,8 +104,68 @@ pub fn choose(ask: impl FnOnce(&mut Query)) -> Taker {
     };
     // SAFETY: an element of a per-CPU array, and programs do not interrupt one another on a CPU. Any
     // bytes are a query.
-    ask(unsafe { &mut *place });
+    let query = unsafe { &mut *place };
+    ask(query);
+    look_around(query);
     Taker(lb_choose_by_flow())
+}
+
+/// Walks over the ladders before anything is decided, and not where: the deeper the calls, the less
+/// stack there is for each.
+#[inline(always)]
+fn look_around(query: &mut Query) {
+    let Service { pool, slots, .. } = query.service;
+    query.present = walk(pool, slots, query.home, query.traits);
+    query.before = Owners::NOBODY;
+    if query.service.detours & detour::PREVIOUS_POOL != 0 {
+        let pool = query.service.previous_pool;
+        let slots = maps::pool(pool).map_or(0, |pool| pool.slots);
+        let home = slot_index(query.hash.slot_bits(), slots);
+        query.before = walk(pool, slots, home, query.traits);
+    }
+    query.next = BackendId::NONE;
+    if query.is(REPEATED) && suspicion::is_agent_silent() {
+        let but = u32::from(query.present.new.0);
+        query.next = BackendId(lb_next_new(u32::from(pool), slots, query.home, but) as u16);
+    }
+}
+
+/// Who owns a flow's slot and who takes new flows of it, over the ladders from there on.
+#[inline(always)]
+fn walk(pool: u16, slots: u32, home: u32, traits: u32) -> Owners {
+    let packed = lb_walk(u32::from(pool), slots, home, owning(traits));
+    Owners {
+        new: BackendId(packed as u16),
+        old: BackendId((packed >> 16) as u16),
+        lost: BackendId((packed >> 32) as u16),
+    }
+}
+
+/// The bit of a backend that owns unrecorded flows of the packet's protocol.
+#[inline(always)]
+fn owning(traits: u32) -> u32 {
+    if traits & TCP != 0 {
+        BackendState::OLD
+    } else {
+        BackendState::OLD_UDP
+    }
+}
+
+/// Global for the same reason as [`lb_choose_by_flow`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lb_walk(pool: u32, slots: u32, home: u32, owns: u32) -> u64 {
+    let slot_at = |index| maps::slot(pool as u16, index);
+    let found = Owners::walk(home, slots, owns, slot_at, maps::backend_state);
+    u64::from(found.new.0) | u64::from(found.old.0) << 16 | u64::from(found.lost.0) << 32
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lb_next_new(pool: u32, slots: u32, home: u32, but: u32) -> u64 {
+    let slot_at = |index| maps::slot(pool as u16, index);
+    let but = BackendId(but as u16);
+    u64::from(next_new(home, slots, but, slot_at, maps::backend_state).0)
 }
 
 /// Where a flow's key stands while something is told about it: not on the stack, which is small.
@@ -128,8 +195,7 @@ fn decide(query: &Query, service: &Service) -> Taker {
         return Taker::BROKEN;
     };
     if service.detours & detour::NEVER != 0 {
-        let owners = walk(service.pool, service.slots, query);
-        return take_new(query, service, owners.new);
+        return take_new(query, service, query.present.new);
     }
     let slots = slots(query, service, pool);
     if query.is(ERROR) {
@@ -155,9 +221,17 @@ fn take_new(query: &Query, service: &Service, new: BackendId) -> Taker {
 
 #[inline(always)]
 fn slots(query: &Query, service: &Service, pool: &Pool) -> Slots {
-    let present = owners(service.pool, service.slots, query);
+    let present = settled_owners(
+        query.present,
+        service.pool,
+        service.slots,
+        query.home,
+        query.slot,
+        query.traits,
+    );
     let (mut old, mut lost) = (present.old, present.lost);
-    let mut records = present.is_changed || service.detours & detour::ALWAYS != 0;
+    let changed = changed(query.traits);
+    let mut records = query.slot.0 & changed != 0 || service.detours & detour::ALWAYS != 0;
     if service.detours & detour::PREVIOUS_POOL != 0 {
         records = true;
         let before = owners_before(service.previous_pool, query);
@@ -176,100 +250,56 @@ fn slots(query: &Query, service: &Service, pool: &Pool) -> Slots {
     }
 }
 
-/// What a walk finds, with the previous owner in its place if it still owns.
-struct Present {
-    new: BackendId,
-    old: BackendId,
-    lost: BackendId,
-    is_changed: bool,
-}
-
-#[inline(always)]
-fn owners(pool: u16, slots: u32, query: &Query) -> Present {
-    owners_of(pool, slots, query.home, query.slot, query.traits)
-}
-
-/// The same in the table of the pool that the service pointed at before.
+/// The owners in the table of the pool that the service pointed at before.
 #[inline(always)]
 fn owners_before(pool: u16, query: &Query) -> Owners {
     let slots = maps::pool(pool).map_or(0, |pool| pool.slots);
     let home = slot_index(query.hash.slot_bits(), slots);
-    let Some(slot) = maps::slot(pool, home) else {
-        return Owners::NOBODY;
-    };
-    let before = owners_of(pool, slots, home, slot, query.traits);
-    Owners {
-        new: before.new,
-        old: before.old,
-        lost: before.lost,
+    match maps::slot(pool, home) {
+        Some(slot) => settled_owners(query.before, pool, slots, home, slot, query.traits),
+        None => Owners::NOBODY,
     }
 }
 
+/// What a walk found, with the owner of before in its place if the slot has changed and it still owns.
 #[inline(always)]
-fn owners_of(pool: u16, slots: u32, home: u32, slot: Slot, traits: u32) -> Present {
-    let is_tcp = traits & TCP != 0;
-    let (owns, changed) = if is_tcp {
-        (BackendState::OLD, Slot::CHANGED_TCP)
+fn settled_owners(
+    found: Owners,
+    pool: u16,
+    slots: u32,
+    home: u32,
+    slot: Slot,
+    traits: u32,
+) -> Owners {
+    if slot.0 & changed(traits) == 0 {
+        return found;
+    }
+    let Some(previous) = maps::previous(pool, slots, home) else {
+        return found;
+    };
+    let previous = if traits & TCP != 0 {
+        previous.tcp()
     } else {
-        (BackendState::OLD_UDP, Slot::CHANGED_UDP)
+        previous.udp()
     };
-    let owners = unpacked(lb_walk(u32::from(pool), slots, home, owns));
-    let mut present = Present {
-        new: owners.new,
-        old: owners.old,
-        lost: owners.lost,
-        is_changed: slot.0 & changed != 0,
-    };
-    if present.is_changed
-        && let Some(previous) = maps::previous(pool, slots, home)
-    {
-        let previous = if is_tcp {
-            previous.tcp()
-        } else {
-            previous.udp()
-        };
-        if maps::backend_state(previous).has(owns) {
-            present.old = previous;
-            present.lost = BackendId::NONE;
-        }
+    if !maps::backend_state(previous).has(owning(traits)) {
+        return found;
     }
-    present
-}
-
-#[inline(always)]
-fn walk(pool: u16, slots: u32, query: &Query) -> Owners {
-    let owns = if query.is(TCP) {
-        BackendState::OLD
-    } else {
-        BackendState::OLD_UDP
-    };
-    unpacked(lb_walk(u32::from(pool), slots, query.home, owns))
-}
-
-/// The walk, global for the same reason as [`lb_choose_by_flow`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn lb_walk(pool: u32, slots: u32, home: u32, owns: u32) -> u64 {
-    let slot_at = |index| maps::slot(pool as u16, index);
-    let found = Owners::walk(home, slots, owns, slot_at, maps::backend_state);
-    u64::from(found.new.0) | u64::from(found.old.0) << 16 | u64::from(found.lost.0) << 32
-}
-
-#[inline(always)]
-fn unpacked(packed: u64) -> Owners {
     Owners {
-        new: BackendId(packed as u16),
-        old: BackendId((packed >> 16) as u16),
-        lost: BackendId((packed >> 32) as u16),
+        new: found.new,
+        old: previous,
+        lost: BackendId::NONE,
     }
 }
 
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn lb_next_new(pool: u32, slots: u32, home: u32, but: u32) -> u64 {
-    let slot_at = |index| maps::slot(pool as u16, index);
-    let but = BackendId(but as u16);
-    u64::from(next_new(home, slots, but, slot_at, maps::backend_state).0)
+/// The slot's flag for the packet's protocol.
+#[inline(always)]
+fn changed(traits: u32) -> u64 {
+    if traits & TCP != 0 {
+        Slot::CHANGED_TCP
+    } else {
+        Slot::CHANGED_UDP
+    }
 }
 
 /// A record as it was when it was looked up. One that is not there names nobody, and is live for
@@ -371,10 +401,9 @@ fn opens(query: &Query, service: &Service, slots: Slots) -> Taker {
     }
     if query.is(REPEATED) {
         event::repeated(service.pool, new, &query.key);
-        if suspicion::is_agent_silent()
-            && let Some(next) = rescue(query, service, new)
-        {
-            new = next;
+        if !query.next.is_none() {
+            rescue(query, service, new);
+            new = query.next;
             records = true;
         }
     }
@@ -406,30 +435,16 @@ fn follow_opening(query: &Query, service: &Service, record: &Known) -> Taker {
     Taker::to(record.backend())
 }
 
-/// Who takes a SYN that `silent` left without an answer while there is no agent to find out why.
+/// Notes that a SYN which `silent` left without an answer goes elsewhere.
 #[inline(always)]
-fn rescue(query: &Query, service: &Service, silent: BackendId) -> Option<BackendId> {
-    let next = lb_next_new(
-        u32::from(service.pool),
-        service.slots,
-        query.home,
-        u32::from(silent.0),
-    );
-    let next = BackendId(next as u16);
-    if next.is_none() {
-        return None;
-    }
+fn rescue(query: &Query, service: &Service, silent: BackendId) {
     // Or the packets that follow would not ask the flow maps.
     if query.slot.is_settled()
         && let Some(home) = maps::backend(query.slot.rung(0))
     {
-        let state = home.state();
-        if state.is_stable() {
-            home.track(state);
-        }
+        home.track();
     }
     event::rescued(service.pool, silent, &query.key);
-    Some(next)
 }
 
 /// Keeps what is known of the connection of before for packets that do not fit the new one's SYN,

@@ -4,12 +4,13 @@
 //! entry → parse → service → slot → rung → (flow maps, in unstable slots) → forward → verdict
 //! ```
 //!
-//! Each stage is a file; [`gateway`] is the whole pipeline. What can be decided without the
+//! Each stage is a file; `serve` is the whole pipeline, and `direct` the way through it that almost
+//! every packet takes. What can be decided without the
 //! kernel is decided in lb-common, where host tests reach it.
 //!
 //! Under a host target this is an empty program, so that workspace-wide commands work.
 
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod balance;
@@ -19,6 +20,8 @@ mod clock;
 mod count;
 #[cfg(target_arch = "bpf")]
 mod cursor;
+#[cfg(target_arch = "bpf")]
+mod direct;
 #[cfg(target_arch = "bpf")]
 mod event;
 #[cfg(target_arch = "bpf")]
@@ -40,7 +43,7 @@ mod suspicion;
 
 #[cfg(target_arch = "bpf")]
 mod entry {
-    use aya_ebpf::bindings::xdp_action;
+    use aya_ebpf::bindings::{xdp_action, xdp_md};
     use aya_ebpf::macros::xdp;
     use aya_ebpf::programs::XdpContext;
     use lb_common::counters::Pass;
@@ -51,64 +54,39 @@ mod entry {
 
     use crate::balance::{self, Choice};
     use crate::cursor::Frame;
-    use crate::forward::Sent;
+    use crate::forward::Way;
     use crate::reading;
     use crate::service::{self, Found};
-    use crate::{count, forward, maps, reply};
+    use crate::{count, direct, forward, reply};
 
     /// The program. Its name is `lb_common::maps::PROGRAM`.
     ///
-    /// The pipeline stands here once and in the program three times, each in a function of its own:
-    /// they would share a stack, and one function's would have to hold what all of them need. In the
-    /// copies for plain packets the compiler knows the family and every offset, and what depends on
-    /// them is decided before any packet comes.
+    /// Almost every packet is done with in `direct`, which is compiled into this function, once for
+    /// each family: nothing is called, and what depends on the family is decided before any packet
+    /// comes. It leaves alone what it does not know, and that goes through the whole pipeline.
     #[xdp(frags)]
     pub fn lb_gateway(ctx: XdpContext) -> u32 {
         let mut frame = Frame::new(&ctx);
-        let action = match packet::carried(&frame) {
-            Carried::Ipv4 => plain_v4(frame.lend()),
-            Carried::Ipv6 => plain_v6(frame.lend()),
-            Carried::Tagged => NOT_PLAIN,
-            Carried::Other => return action(&frame, Ok(Verdict::Pass(Pass::NotOurs))),
+        let outcome = match packet::carried(&frame) {
+            Carried::Ipv4 => plain::ipv4(&frame).and_then(|it| direct::serve(&mut frame, &it)),
+            Carried::Ipv6 => plain::ipv6(&frame).and_then(|it| direct::serve(&mut frame, &it)),
+            Carried::Tagged => None,
+            Carried::Other => Some(Ok(Verdict::Pass(Pass::NotOurs))),
         };
-        if action != NOT_PLAIN {
-            return action;
-        }
-        odd(frame)
-    }
-
-    /// What a function for plain packets gives back for one that is not: no action of XDP's.
-    const NOT_PLAIN: u32 = u32::MAX;
-
-    #[inline(never)]
-    fn plain_v4(mut frame: Frame<'_>) -> u32 {
-        match plain::ipv4(&frame) {
-            Some(mut packet) => {
-                let outcome = serve(&mut frame, &mut packet);
-                action(&frame, outcome)
-            }
-            None => NOT_PLAIN,
+        match outcome {
+            Some(outcome) => action(&frame, outcome),
+            None if !reading::read(&mut frame) => action(&frame, Ok(Verdict::Pass(Pass::NotOurs))),
+            None => lb_pipeline(frame.context()),
         }
     }
 
+    /// The whole pipeline, for the packet that was read: also one with VLAN tags, IP options, extension
+    /// headers, a fragment, ICMP. Global, so that the verifier follows it once, and by itself.
     #[inline(never)]
-    fn plain_v6(mut frame: Frame<'_>) -> u32 {
-        match plain::ipv6(&frame) {
-            Some(mut packet) => {
-                let outcome = serve(&mut frame, &mut packet);
-                action(&frame, outcome)
-            }
-            None => NOT_PLAIN,
-        }
-    }
-
-    /// For what is not plain: VLAN tags, IP options, extension headers, fragments, ICMP.
-    #[inline(never)]
-    fn odd(mut frame: Frame<'_>) -> u32 {
-        let outcome = match reading::packet(&mut frame) {
-            Some(packet) => serve(&mut frame, packet),
-            None => Ok(Verdict::Pass(Pass::NotOurs)),
-        };
+    #[unsafe(no_mangle)]
+    pub extern "C" fn lb_pipeline(context: *mut xdp_md) -> u32 {
+        let mut frame = Frame::of(context);
+        let outcome = reading::packet().and_then(|packet| serve(&mut frame, packet));
         action(&frame, outcome)
     }
 
@@ -137,35 +115,32 @@ mod entry {
     }
 
     #[inline(always)]
-    fn serve(frame: &mut Frame<'_>, packet: &mut Packet) -> Result<Verdict, DropReason> {
+    fn serve(frame: &mut Frame<'_>, packet: &Packet) -> Result<Verdict, DropReason> {
         let service = match service::find(packet) {
             Found::Service(service) => service,
             Found::Vip => return vip(frame, packet),
             Found::Nothing => return Ok(Verdict::Pass(Pass::NotOurs)),
         };
-        if service.detours & detour::FRAGMENTS != 0 {
-            packet.ports = [0; 4];
-        } else if packet.is_fragment {
+        let has_ports = service.detours & detour::FRAGMENTS == 0;
+        if has_ports && packet.is_fragment {
             return Err(DropReason::Fragment);
         }
-        let flow = flow::hash(packet);
-        let choice = match packet.transport {
-            Transport::Error => balance::choose_for_error(packet, service, flow)?,
-            _ => balance::choose(frame, packet, service, flow)?,
-        };
+        let flow = flow::hash(packet, has_ports);
+        let choice = balance::choose(frame, packet, service, flow)?;
+        // What was read of it before is not kept meanwhile: there would not be stack enough.
+        let packet = reading::packet()?;
         match choice {
             Choice::Backend {
                 id,
                 is_home,
                 backend,
             } => {
-                let verdict = match forward::to(frame, packet, service, flow, backend)? {
-                    Sent::Forwarded(verdict) => verdict,
-                    Sent::Answered => return Ok(Verdict::Transmit),
-                };
-                if let Verdict::Redirect(port) = verdict {
-                    maps::redirect(port)?;
+                let way = Way::to(backend)?;
+                if !way.fits(packet) {
+                    return reply::too_big(frame, way.room()?);
                 }
+                let verdict = forward::to(frame, packet, service, flow, backend, &way)?;
+                forward::redirect(verdict)?;
                 count::forwarded(service, id, is_home, packet);
                 Ok(verdict)
             }

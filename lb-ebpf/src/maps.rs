@@ -1,5 +1,7 @@
 //! Every map of the program, and the accessors that hide their raw pointers.
 
+use core::arch::asm;
+
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
@@ -81,10 +83,9 @@ static QUERY: PerCpuArray<Query, 1> = PerCpuArray::new();
 /// A word to be written and read again.
 #[btf_map]
 static FORGOTTEN: PerCpuArray<u64, 1> = PerCpuArray::new();
-/// The packet at hand, once for each of `reading::For`: on the stack, which functions that are not
-/// inlined share with their callers, it would take too much.
+/// The packet at hand; see `reading`.
 #[btf_map]
-static PACKETS: PerCpuArray<Packet, 2> = PerCpuArray::new();
+static PACKET: PerCpuArray<Packet, 1> = PerCpuArray::new();
 /// One word per CPU for `reply`'s rate limit: the tick in the upper half, its count in the lower.
 #[btf_map]
 static UNREACHABLES: PerCpuArray<u64, 1> = PerCpuArray::new();
@@ -142,13 +143,23 @@ impl LiveBackend {
         unsafe { (&raw const (*self.0).generation).read_volatile() }
     }
 
-    /// Sets `TRACK` in a state that was `state` just now. Only for when no agent is alive to do it;
-    /// one that starts at this moment reads states after its first sign of life.
+    /// Sets `TRACK` in the settled state, and leaves every other state alone, also one that an agent
+    /// stores at this moment. Only for when no agent is alive to do it.
     #[inline(always)]
-    pub fn track(self, state: BackendState) {
-        let tracked = BackendState(state.0 | BackendState::TRACK);
-        // SAFETY: as in `state`; the map is written to by every CPU, with the same value.
-        unsafe { (&raw mut (*self.0.cast_mut()).state).write_volatile(tracked) };
+    pub fn track(self) {
+        let settled = BackendState::UP.0;
+        let tracked = settled | BackendState::TRACK;
+        // SAFETY: the element lies in the map, and the word is aligned. One instruction compares and
+        // stores. (`core` has no atomics of 32 bits for this target.)
+        unsafe {
+            asm!(
+                "w0 = cmpxchg32_32({state} + 0, w0, {tracked})",
+                state = in(reg) &raw const (*self.0).state,
+                tracked = in(wreg) tracked,
+                inout("w0") settled => _,
+                options(nostack),
+            );
+        }
     }
 
     /// Its next hop at this moment.
@@ -369,6 +380,6 @@ pub fn forgotten(number: u64) -> u64 {
 }
 
 #[inline(always)]
-pub fn packet(index: u32) -> Option<*mut Packet> {
-    PACKETS.get_ptr_mut(index)
+pub fn packet() -> Option<*mut Packet> {
+    PACKET.get_ptr_mut(0)
 }

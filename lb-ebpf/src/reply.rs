@@ -61,7 +61,6 @@ pub fn backend_lost(frame: &mut Frame<'_>, packet: &Packet) -> Result<Verdict, D
 /// Answers an echo request in place: addresses swapped, type changed, checksums updated.
 #[inline(always)]
 pub fn echo(frame: &mut Frame<'_>) -> Result<Verdict, DropReason> {
-    reading::again(frame)?;
     global::result(lb_echo(frame.context()))?;
     count::reply(Reply::Echo);
     Ok(Verdict::Transmit)
@@ -75,7 +74,7 @@ pub extern "C" fn lb_echo(context: *mut xdp_md) -> u32 {
 
 #[inline(always)]
 fn echo_in(mut frame: Frame<'_>) -> Result<(), DropReason> {
-    let packet = reading::packet_to_answer()?;
+    let packet = reading::packet()?;
     swap_ethernet(&mut frame)?;
     let reply_type = match packet.family {
         Family::V4 => frame.write::<IPV4_LEN>(packet.network_at(), |header| {
@@ -111,7 +110,6 @@ fn echo_in(mut frame: Frame<'_>) -> Result<(), DropReason> {
 /// Counted as `reply`.
 #[inline(always)]
 pub fn reset(frame: &mut Frame<'_>, reply: Reply) -> Result<Verdict, DropReason> {
-    reading::again(frame)?;
     global::result(lb_reset(frame.context()))?;
     count::reply(reply);
     Ok(Verdict::Transmit)
@@ -125,7 +123,7 @@ pub extern "C" fn lb_reset(context: *mut xdp_md) -> u32 {
 
 #[inline(always)]
 fn reset_in(mut frame: Frame<'_>) -> Result<(), DropReason> {
-    let packet = reading::packet_to_answer()?;
+    let packet = reading::packet()?;
     let Transport::Tcp(flags) = packet.transport else {
         return Err(DropReason::Internal);
     };

@@ -15,37 +15,56 @@ pub enum Found {
     Nothing,
 }
 
-/// Looks the destination up. The filter answers for almost all packets that are not ours, at the
-/// price of an array lookup in place of a hash lookup.
+/// Looks the destination up.
 #[inline(always)]
 pub fn find(packet: &Packet) -> Found {
-    let filter = maps::vip_filter(vip_filter_index(&packet.destination));
-    if filter & vip_filter::VIP == 0 {
-        return Found::Nothing;
+    match Filter::of(packet) {
+        Some(filter) => filter.find(packet),
+        None => Found::Nothing,
     }
-    match packet.transport {
-        Transport::Tcp(_) | Transport::Udp | Transport::Error => {
-            let mut key = key(packet, packet.destination_port(), packet.protocol);
-            if let Some(service) = maps::service(key) {
-                return Found::Service(service);
+}
+
+/// What the filter says of a packet's destination: it answers for almost all packets that are not
+/// ours, at the price of an array lookup in place of a hash lookup.
+pub struct Filter(u32);
+
+impl Filter {
+    /// `None` if the destination is no VIP.
+    #[inline(always)]
+    pub fn of(packet: &Packet) -> Option<Self> {
+        let filter = maps::vip_filter(vip_filter_index(&packet.destination));
+        (filter & vip_filter::VIP != 0).then_some(Self(filter))
+    }
+
+    #[inline(always)]
+    fn find(self, packet: &Packet) -> Found {
+        match packet.transport {
+            Transport::Tcp(_) | Transport::Udp | Transport::Error => match self.service(packet) {
+                Some(service) => Found::Service(service),
+                None => Found::Nothing,
+            },
+            Transport::EchoRequest => vip(packet),
+            // Without a port it may be of any service with this protocol.
+            Transport::LaterFragment
+                if self.0 & vip_filter::of_protocol(packet.protocol) != 0
+                    && !is_icmp_of_other_family(packet) =>
+            {
+                later_fragment(packet)
             }
-            if filter & vip_filter::ANY_PORT != 0 {
-                key.port = [0; 2];
-                if let Some(service) = maps::service(key) {
-                    return Found::Service(service);
-                }
-            }
-            Found::Nothing
+            Transport::LaterFragment => Found::Nothing,
         }
-        Transport::EchoRequest => vip(packet),
-        // Without a port it may be of any service with this protocol.
-        Transport::LaterFragment
-            if filter & vip_filter::of_protocol(packet.protocol) != 0
-                && !is_icmp_of_other_family(packet) =>
-        {
-            later_fragment(packet)
+    }
+
+    /// The service of a packet that has a port.
+    #[inline(always)]
+    pub fn service(self, packet: &Packet) -> Option<&'static Service> {
+        let mut key = key(packet, packet.destination_port(), packet.protocol);
+        let service = maps::service(key);
+        if service.is_some() || self.0 & vip_filter::ANY_PORT == 0 {
+            return service;
         }
-        Transport::LaterFragment => Found::Nothing,
+        key.port = [0; 2];
+        maps::service(key)
     }
 }
 

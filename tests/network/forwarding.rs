@@ -1,7 +1,7 @@
 //! Packets reach the right backends, in every way of forwarding.
 
 use std::io::Read;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -94,6 +94,52 @@ fn datagrams_of_one_flow_all_reach_the_same_backend() -> Result<()> {
         assert_eq!(report.answered_by().len(), 1, "{report}");
     }
     Ok(())
+}
+
+/// What a network card with jumbo frames hands on in several pieces.
+#[test]
+fn datagrams_of_nine_thousand_bytes_go_both_ways_through_both_forwards() -> Result<()> {
+    const MTU: u32 = 9000;
+    for forward in ["l2", "ipip"] {
+        let room = if forward == "ipip" { MTU + 40 } else { MTU };
+        let site = Site::builder().client_mtu(MTU).fabric_mtu(room);
+        let serving = Serving::configured(site.decapsulating(), |site| {
+            let pool = site.config().pool("forward", &format!("\"{forward}\""));
+            pool.text()
+        })?;
+        for vip in [serving.site.vip(), serving.site.vip_v6()] {
+            let headers = if vip.is_ipv4() { 20 + 8 } else { 40 + 8 };
+            let sent = vec![b'j'; MTU as usize - headers - NAME_MAX];
+            let answer = serving.site.client().run(|| echo(vip, &sent))?;
+            assert!(answer.ends_with(&sent), "{forward} at {vip}");
+        }
+        let interfaces = status(&serving.agent)?.agent.interfaces;
+        assert!(
+            interfaces.iter().all(|it| it.xdp == "native"),
+            "{interfaces:?}"
+        );
+    }
+    Ok(())
+}
+
+/// Longest name of a server, which stands in front of its answer, with the space behind it.
+const NAME_MAX: usize = 8;
+
+/// Sends a datagram whole, and waits for the answer.
+fn echo(to: SocketAddr, sent: &[u8]) -> Result<Vec<u8>> {
+    let own: IpAddr = if to.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    let socket = UdpSocket::bind(SocketAddr::new(own, 0))?;
+    socket.connect(to)?;
+    socket.set_read_timeout(Some(SOON))?;
+    socket.send(sent)?;
+    let mut answer = vec![0; 2 * sent.len()];
+    let length = socket.recv(&mut answer)?;
+    answer.truncate(length);
+    Ok(answer)
 }
 
 #[test]

@@ -103,9 +103,17 @@ impl Serving {
     }
 }
 
-/// Asks the agent over its control socket.
+/// Asks the agent over its control socket; once more while it says that another change is under way.
 pub fn ask(agent: &Agent, request: &Request) -> Result<Answer> {
-    Ok(Client::connect(agent.control_socket())?.ask(request)?)
+    let mut answer = None;
+    wait::until("the change under way is over", SOON, || {
+        let client = Client::connect(agent.control_socket());
+        let asked = client.and_then(|mut client| client.ask(request));
+        let is_busy = matches!(&asked, Err(error) if error.to_string().contains("is under way"));
+        answer = Some(asked);
+        !is_busy
+    })?;
+    Ok(answer.context("it was asked")??)
 }
 
 /// The agent's status.

@@ -37,7 +37,6 @@ struct Message {
 /// Answers a datagram with "port unreachable": no backend takes it.
 #[inline(always)]
 pub fn unreachable(frame: &mut Frame<'_>) -> Result<Verdict, DropReason> {
-    reading::again(frame)?;
     global::result(lb_unreachable(frame.context()))?;
     Ok(Verdict::Transmit)
 }
@@ -50,7 +49,7 @@ pub extern "C" fn lb_unreachable(context: *mut xdp_md) -> u32 {
 
 #[inline(always)]
 fn unreachable_in(mut frame: Frame<'_>) -> Result<(), DropReason> {
-    let packet = reading::packet_to_answer()?;
+    let packet = reading::packet()?;
     if !packet.is_answerable() {
         return Err(DropReason::NoBackend);
     }
@@ -65,9 +64,9 @@ fn unreachable_in(mut frame: Frame<'_>) -> Result<(), DropReason> {
 
 /// Answers a packet that does not fit with the largest that would: `room` bytes.
 #[inline(always)]
-pub fn too_big(frame: &mut Frame<'_>, room: u32) -> Result<(), DropReason> {
-    reading::again(frame)?;
-    global::result(lb_too_big(frame.context(), room))
+pub fn too_big(frame: &mut Frame<'_>, room: u32) -> Result<Verdict, DropReason> {
+    global::result(lb_too_big(frame.context(), room))?;
+    Ok(Verdict::Transmit)
 }
 
 #[inline(never)]
@@ -78,7 +77,7 @@ pub extern "C" fn lb_too_big(context: *mut xdp_md, room: u32) -> u32 {
 
 #[inline(always)]
 fn too_big_in(mut frame: Frame<'_>, room: u32) -> Result<(), DropReason> {
-    let packet = reading::packet_to_answer()?;
+    let packet = reading::packet()?;
     let mtu = packet.mtu_told(room).ok_or(DropReason::TooBig)?;
     let network_offset = packet.network_at();
     let [_, _, high, low] = mtu.to_be_bytes();

@@ -152,7 +152,7 @@ pub fn memory_bytes(table_slots: impl Iterator<Item = u32>, flows: FlowSizes) ->
     let cpus = aya::util::nr_cpus().unwrap_or(1);
     let traffic = size_of::<Traffic>() as u64 * cpus as u64;
     let suspicions = size_of::<Suspicion>() as u64 * cpus as u64;
-    let marks = u64::from(FINGERPRINTS) * 8 * cpus as u64;
+    let marks = u64::from(FINGERPRINTS) * 8;
     let flows = u64::from(flows.kept) + u64::from(flows.new);
     let tables: u64 = table_slots
         .map(|slots| 2 * u64::from(slots) * size_of::<Slot>() as u64)
@@ -201,6 +201,8 @@ impl Datapath {
         loader.override_global(aya_log::LEVEL, &log_level, false);
         let clock_in_map = u32::from(options.clock_in_map);
         loader.override_global(maps::CLOCK_IN_MAP, &clock_in_map, false);
+        let tick_ns = clock::tick_ns();
+        loader.override_global(maps::TICK_NS, &tick_ns, false);
         let sizes = FlowSizes::of(options.flows_max);
         loader.map_max_entries(name::FLOWS, sizes.kept);
         loader.map_max_entries(name::FLOWS_NEW, sizes.new);

@@ -17,6 +17,9 @@ const INHERITED: [&str; 7] = [
     "RUSTUP_TOOLCHAIN",
 ];
 
+/// The instructions that lb-userspace's build script has the program compiled to.
+const PROCESSOR: &str = "-Ctarget-cpu=v3";
+
 pub(super) fn check(toolchain: Toolchain) -> Result<()> {
     let mut command = match toolchain {
         // Debian has no clippy of this compiler's version: the compiler's own lints have to do.
@@ -50,5 +53,6 @@ pub(super) fn check(toolchain: Toolchain) -> Result<()> {
             "--target-dir",
         ])
         .arg(target);
-    shell::run(command.env("CARGO_ENCODED_RUSTFLAGS", "-Dwarnings"))
+    let flags = ["-Dwarnings", PROCESSOR].join("\x1f");
+    shell::run(command.env("CARGO_ENCODED_RUSTFLAGS", flags))
 }

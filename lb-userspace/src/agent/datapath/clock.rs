@@ -1,5 +1,5 @@
-//! The agent's sign of life in `CLOCK`: without it the program takes the agent for dead and sends
-//! repeated SYNs elsewhere by itself.
+//! Time as the program knows it, and the agent's sign of life in `CLOCK`: without that the program takes
+//! the agent for dead and sends repeated SYNs elsewhere by itself.
 
 use std::io;
 use std::sync::Arc;
@@ -20,6 +20,12 @@ pub fn monotonic_ns() -> u64 {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
         .expect("every Linux has a monotonic clock");
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+}
+
+/// Nanoseconds between two ticks of the kernel's timer: what its coarse clock counts in. 0 if unknown.
+pub(super) fn tick_ns() -> u32 {
+    nix::time::clock_getres(nix::time::ClockId::CLOCK_MONOTONIC_COARSE)
+        .map_or(0, |tick| Duration::from(tick).as_nanos() as u32)
 }
 
 /// A thread that does nothing but say that this process is alive: neither a table being built nor a
