@@ -3,13 +3,14 @@
 //! Sessions take a server and give it back. A server that goes away leaves its place, and a new
 //! connection is made for whoever waits. Nothing here waits.
 
+mod queue;
+
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
+use self::queue::Queue;
+pub(super) use self::queue::Ticket;
 use super::Proxy;
 use super::stats::PoolStats;
 use crate::upstream::postgres::settings::Settings;
@@ -50,12 +51,6 @@ pub(super) struct Membership {
 /// What a waiting client gets.
 pub(super) type Given = Result<Box<Server>, PgError>;
 
-#[derive(Debug)]
-struct Waiting {
-    since: Instant,
-    give: oneshot::Sender<Given>,
-}
-
 /// The connections of one user and database.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -68,7 +63,7 @@ pub(super) struct Pool {
         reason = "servers go to sessions and back: a pointer moves, not the server"
     )]
     idle: RefCell<Vec<Box<Server>>>,
-    waiting: RefCell<VecDeque<Waiting>>,
+    waiting: Queue,
     /// Connections that there are or that are being made.
     open: Rc<Cell<usize>>,
     connecting: Cell<usize>,
@@ -101,7 +96,7 @@ impl Pool {
             proxy: Rc::downgrade(proxy),
             greetings: RefCell::default(),
             idle: RefCell::default(),
-            waiting: RefCell::default(),
+            waiting: Queue::default(),
             open: Rc::default(),
             connecting: Cell::new(0),
             paused: Cell::new(proxy.paused.get()),
@@ -143,43 +138,31 @@ impl Pool {
     ///
     /// # Errors
     /// If too many wait already.
-    pub fn queue(self: &Rc<Self>, most: usize) -> Result<oneshot::Receiver<Given>, PgError> {
-        let mut waiting = self.waiting.borrow_mut();
-        if waiting.len() >= most {
-            // Those who gave up hold no place.
-            waiting.retain(|waiting| !waiting.give.is_closed());
-        }
-        if waiting.len() >= most {
+    pub fn queue(self: &Rc<Self>, most: usize) -> Result<Ticket, PgError> {
+        let Some(ticket) = self.waiting.enter(self, most) else {
             self.stats.refused.set(self.stats.refused.get() + 1);
             let what = format!("{most} clients wait for a server connection already");
             return Err(PgError::fatal(code::TOO_MANY_CONNECTIONS, what)
                 .hint("Raise pool.size or pool.queue of [db_proxy]."));
-        }
-        let (give, given) = oneshot::channel();
-        let since = Instant::now();
-        waiting.push_back(Waiting { since, give });
-        drop(waiting);
+        };
         self.connect_if_needed();
-        Ok(given)
+        Ok(ticket)
     }
 
     /// Takes a clean server back, and gives it to whoever waits longest.
-    pub fn give(&self, mut server: Box<Server>) {
+    pub fn give(&self, server: Box<Server>) {
         if server.tie.generation != self.generation.get() {
             return;
         }
-        while !self.paused.get() {
-            let Some(waiting) = self.waiting.borrow_mut().pop_front() else {
-                break;
-            };
-            match waiting.give.send(Ok(server)) {
-                Ok(()) => return,
-                Err(Ok(back)) => server = back,
-                Err(Err(_)) => return,
-            }
+        let left = if self.paused.get() {
+            Some(server)
+        } else {
+            self.waiting.give(server)
+        };
+        if let Some(mut server) = left {
+            server.used = Instant::now();
+            self.idle.borrow_mut().push(server);
         }
-        server.used = Instant::now();
-        self.idle.borrow_mut().push(server);
     }
 
     /// Makes a connection if somebody waits, there is room, and no failure is too fresh.
@@ -192,7 +175,7 @@ impl Pool {
         if self.paused.get() || is_too_early || proxy.is_stopped.get() {
             return;
         }
-        while self.waiting.borrow().len() > self.connecting.get() && self.open.get() < size {
+        while self.waiting.len() > self.connecting.get() && self.open.get() < size {
             self.open.set(self.open.get() + 1);
             self.connecting.set(self.connecting.get() + 1);
             let place = Place(Rc::clone(&self.open), Rc::downgrade(self));
@@ -261,9 +244,7 @@ impl Pool {
             ServerError::Io(_) | ServerError::Protocol(_) | ServerError::Timeout(_) => None,
         };
         if let Some(refusal) = refusal {
-            for waiting in self.waiting.take() {
-                let _ = waiting.give.send(Err(refusal.clone()));
-            }
+            self.waiting.refuse(&refusal);
         }
     }
 
@@ -291,20 +272,9 @@ impl Pool {
     }
 
     fn expire(&self, now: Instant, timeout: Duration) {
-        loop {
-            let mut waiting = self.waiting.borrow_mut();
-            let is_due = |first: &Waiting| first.give.is_closed() || now - first.since >= timeout;
-            if !waiting.front().is_some_and(is_due) {
-                return;
-            }
-            let expired = waiting.pop_front();
-            drop(waiting);
-            self.stats.timeouts.set(self.stats.timeouts.get() + 1);
-            let error = self.timeout_error(timeout);
-            if let Some(expired) = expired {
-                let _ = expired.give.send(Err(error));
-            }
-        }
+        let is_due = |since| now - since >= timeout;
+        let expired = self.waiting.expire(is_due, || self.timeout_error(timeout));
+        self.stats.timeouts.set(self.stats.timeouts.get() + expired);
     }
 
     fn timeout_error(&self, timeout: Duration) -> PgError {
@@ -361,11 +331,8 @@ impl Pool {
     /// Gives out servers again.
     pub fn resume(self: &Rc<Self>) {
         self.paused.set(false);
-        let now = Instant::now();
-        for waiting in self.waiting.borrow_mut().iter_mut() {
-            // Time that passed in a pause is not the client's.
-            waiting.since = now;
-        }
+        // Time that passed in a pause is not the clients'.
+        self.waiting.restart(Instant::now());
         for server in self.idle.take() {
             self.give(server);
         }
@@ -404,15 +371,13 @@ impl Pool {
     }
 
     pub fn waiting(&self) -> usize {
-        self.waiting.borrow().len()
+        self.waiting.len()
     }
 
     /// How long the first in the queue waits.
     pub fn longest_wait(&self) -> Duration {
-        let waiting = self.waiting.borrow();
-        waiting
-            .front()
-            .map_or(Duration::ZERO, |first| first.since.elapsed())
+        let first = self.waiting.first();
+        first.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Looks at each server that rests.

@@ -17,7 +17,7 @@ use std::time::Instant;
 use self::admission::LinkState;
 pub(super) use self::settle::{check_out, give};
 use super::Proxy;
-use super::pool::{Pool, Server};
+use super::pool::{Pool, Server, Ticket};
 use crate::config::PoolMode;
 use crate::downstream::postgres::clients::Client;
 use crate::transport::stream::Stream;
@@ -66,6 +66,8 @@ pub(super) struct Session {
     unnamed: Box<[u8]>,
     unnamed_stamp: u64,
     server: Option<Box<Server>>,
+    /// Its place in the queue for one.
+    ticket: Option<Ticket>,
     /// Bytes of the client that are not dealt with.
     input: Vec<u8>,
     /// How many bytes of the client's message that is passing through are still to come, and
@@ -114,6 +116,7 @@ impl Session {
             unnamed: Box::default(),
             unnamed_stamp: 0,
             server: None,
+            ticket: None,
             input: Vec::new(),
             passing: 0,
             is_passing_unwanted: false,

@@ -1,12 +1,16 @@
 //! A connection of either side: plain TCP, TLS over TCP, or a Unix socket.
 
+mod unix;
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
+
+pub use self::unix::UnixStream;
 
 /// A connection.
 #[derive(Debug)]

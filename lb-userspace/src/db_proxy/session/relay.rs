@@ -30,16 +30,6 @@ pub(super) enum Needs {
     Answers,
 }
 
-impl Needs {
-    fn step(self) -> Option<Step> {
-        match self {
-            Self::Nothing | Self::Answers => None,
-            Self::Server => Some(Step::NeedsServer),
-            Self::Floor => Some(Step::NeedsFloor),
-        }
-    }
-}
-
 /// What became of some of the client's bytes.
 pub(super) struct Taken {
     /// How many were dealt with.
@@ -65,18 +55,29 @@ impl Session {
             return Err(end);
         }
         loop {
+            if let Some(ticket) = self.ticket.take() {
+                if self.poll_ticket(ticket, cx)?.is_pending() {
+                    return self.poll_beside_ticket(cx);
+                }
+                if self.disagrees() {
+                    return Ok(Poll::Ready(Step::NeedsServer));
+                }
+            }
             let mut has_moved = self.poll_to_client(cx)?;
             has_moved |= self.poll_to_server(cx)?;
             has_moved |= self.poll_from_server(cx)?;
             if self.is_input_due && self.to_server.is_empty() {
                 has_moved = true;
-                if let Some(step) = self.take_input(cx)?.step() {
+                let needs = self.take_input(cx)?;
+                if let Some(step) = self.step(needs)? {
                     return Ok(Poll::Ready(step));
                 }
             }
-            if let Poll::Ready(needs) = self.poll_from_client(cx)? {
+            if self.ticket.is_none()
+                && let Poll::Ready(needs) = self.poll_from_client(cx)?
+            {
                 has_moved = true;
-                if let Some(step) = needs.step() {
+                if let Some(step) = self.step(needs)? {
                     return Ok(Poll::Ready(step));
                 }
             }
@@ -92,6 +93,23 @@ impl Session {
                 return Ok(Poll::Pending);
             }
         }
+    }
+
+    fn step(&mut self, needs: Needs) -> Result<Option<Step>, End> {
+        Ok(match needs {
+            Needs::Nothing | Needs::Answers => None,
+            // In the queue it waits without a future of its own: that is the way of every
+            // transaction as long as there are more clients than servers.
+            Needs::Server if self.queue_up()? => None,
+            Needs::Server => Some(Step::NeedsServer),
+            Needs::Floor => Some(Step::NeedsFloor),
+        })
+    }
+
+    /// What goes on while the client waits for a server.
+    fn poll_beside_ticket(&mut self, cx: &mut Context<'_>) -> Result<Poll<Step>, End> {
+        while self.poll_to_client(cx)? || self.poll_position(cx) {}
+        Ok(Poll::Pending)
     }
 
     fn poll_to_client(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {

@@ -1,11 +1,12 @@
 //! Getting a server that agrees with the session, and giving it back clean.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::{End, Session};
 use crate::db_proxy::Proxy;
-use crate::db_proxy::pool::{Pool, Server};
+use crate::db_proxy::pool::{Pool, Server, Ticket};
 use crate::downstream::postgres::say_good_bye;
 use crate::upstream::postgres::ServerError;
 use crate::upstream::postgres::settings::{self, Settings};
@@ -16,20 +17,61 @@ use crate::wire::postgres::error::{PgError, code};
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Session {
-    /// Waits for a server; notices when the client leaves meanwhile.
-    pub(super) async fn acquire(&mut self) -> Result<(), End> {
-        let asked = Instant::now();
+    /// Queues up for a server, if none rests that could be made to agree.
+    pub(super) fn queue_up(&mut self) -> Result<bool, End> {
+        if self.pool.idle() > 0 && !self.pool.is_paused() {
+            return Ok(false);
+        }
+        let most = self.proxy.config.borrow().pool.queue;
+        self.ticket = Some(self.pool.queue(most).map_err(End::Refused)?);
         self.me.waits(true);
-        let pool = Rc::clone(&self.pool);
-        let (proxy, settings) = (Rc::clone(&self.proxy), self.settings.clone());
-        let server = tokio::select! {
-            biased;
-            server = check_out(&proxy, &pool, &settings) => server,
-            _ = std::future::poll_fn(|cx| self.poll_while_waiting(cx)) => Err(End::Left),
+        Ok(true)
+    }
+
+    /// Looks whether a server was given, and notices when the client leaves meanwhile. Ready if the
+    /// wait is over; then there is a server, and perhaps it does not agree with the session yet.
+    pub(super) fn poll_ticket(
+        &mut self,
+        ticket: Ticket,
+        cx: &mut Context<'_>,
+    ) -> Result<Poll<()>, End> {
+        let Poll::Ready(given) = ticket.poll(cx) else {
+            self.ticket = Some(ticket);
+            return match self.poll_while_waiting(cx) {
+                Poll::Ready(_) => Err(End::Left),
+                Poll::Pending => Ok(Poll::Pending),
+            };
         };
         self.me.waits(false);
+        let server = given.map_err(End::Refused)?;
+        self.pool.stats.waited(ticket.since);
+        self.begin(server);
+        self.is_input_due = true;
+        Ok(Poll::Ready(()))
+    }
+
+    /// Whether the server at hand has other settings than the session.
+    pub(super) fn disagrees(&self) -> bool {
+        let server = self.server.as_ref();
+        server.is_some_and(|server| server.settings != self.settings)
+    }
+
+    /// Makes a resting server agree with the session, or the one at hand.
+    pub(super) async fn acquire(&mut self) -> Result<(), End> {
+        let pool = Rc::clone(&self.pool);
+        let (proxy, settings) = (Rc::clone(&self.proxy), self.settings.clone());
+        let at_hand = self.server.take();
+        let server = tokio::select! {
+            biased;
+            server = async {
+                match at_hand {
+                    Some(server) => make_agree(&pool, server, &settings).await,
+                    None => check_out(&proxy, &pool, &settings).await,
+                }
+            } => server,
+            _ = std::future::poll_fn(|cx| self.poll_while_waiting(cx)) => Err(End::Left),
+        };
         let server = server?;
-        self.pool.stats.waited(asked);
         self.begin(server);
         self.is_input_due = true;
         Ok(())
@@ -56,6 +98,7 @@ impl Session {
 
     /// The session is over: tells the client why, and puts the server in order.
     pub(super) async fn finish(mut self, end: End) {
+        self.ticket = None;
         self.me.is_served_by(None);
         if let Some(server) = self.server.take() {
             self.put_in_order(server, &end);
@@ -122,16 +165,24 @@ pub(in super::super) async fn check_out(
     settings: &Settings,
 ) -> Result<Box<Server>, End> {
     let resting = pool.take_alike(settings).or_else(|| pool.take_any());
-    let mut server = match resting {
+    let server = match resting {
         Some(server) => server,
         None => {
             let most = proxy.config.borrow().pool.queue;
-            let given = pool.queue(most).map_err(End::Refused)?;
-            let stopped = || PgError::fatal(code::ADMIN_SHUTDOWN, "the proxy stops");
-            let given = given.await.map_err(|_| End::Refused(stopped()))?;
+            let ticket = pool.queue(most).map_err(End::Refused)?;
+            let given = std::future::poll_fn(|cx| ticket.poll(cx)).await;
+            pool.stats.waited(ticket.since);
             given.map_err(End::Refused)?
         }
     };
+    make_agree(pool, server, settings).await
+}
+
+async fn make_agree(
+    pool: &Rc<Pool>,
+    mut server: Box<Server>,
+    settings: &Settings,
+) -> Result<Box<Server>, End> {
     if server.settings != *settings {
         match agree(&mut server, settings).await {
             Ok(()) => {}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::login::{Who, log_in};
@@ -15,7 +15,7 @@ use super::settings::Settings;
 use super::statements::Prepared;
 use super::{Answers, Cancels, Key, Server, ServerError};
 use crate::config::{DbServer, ServerTls};
-use crate::transport::stream::Stream;
+use crate::transport::stream::{Stream, UnixStream};
 use crate::transport::tls;
 use crate::wire::postgres::startup;
 
