@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub struct DbProxy {
     port: u16,
     metrics: u16,
     head: String,
+    log_level: &'static str,
+    logs: PathBuf,
 }
 
 impl DbProxy {
@@ -58,27 +60,38 @@ impl DbProxy {
         Self::start_with(run, head, settings, "debug")
     }
 
-    fn start_with(run: &RunDirectory, head: String, settings: &str, log: &str) -> Result<Self> {
+    fn start_with(
+        run: &RunDirectory,
+        head: String,
+        settings: &str,
+        log_level: &'static str,
+    ) -> Result<Self> {
         let (port, metrics) = (free_port()?, free_port()?);
         let config = run.join(&format!("db-proxy-{}.toml", next_number()));
         let head = format!(
             "[db_proxy]\nlisten = \"127.0.0.1:{port}\"\nmetrics = \"127.0.0.1:{metrics}\"\n{head}"
         );
         fs::write(&config, format!("{head}{settings}\n"))?;
-        let mut command = Command::new(built("lb", "lb-userspace")?);
-        command.arg("db-proxy").arg("--config").arg(&config);
-        command.args(["--log-level", log]);
-        let mut process = Process::spawn_here("db-proxy", &mut command, &run.logs())?;
-        process.wait_until("the proxy listens", READY_MAX, || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
-        })?;
+        let logs = run.logs();
         Ok(Self {
-            process,
+            process: spawn(&config, port, log_level, &logs)?,
             config,
             port,
             metrics,
             head,
+            log_level,
+            logs,
         })
+    }
+
+    /// Starts it again where it was, as a service manager does with one that was killed.
+    ///
+    /// # Errors
+    /// As [`DbProxy::start`].
+    pub fn start_again(&mut self) -> Result<()> {
+        self.process.kill();
+        self.process = spawn(&self.config, self.port, self.log_level, &self.logs)?;
+        Ok(())
     }
 
     /// Where clients connect, on 127.0.0.1.
@@ -127,4 +140,15 @@ impl DbProxy {
         ]);
         Ok(command)
     }
+}
+
+fn spawn(config: &Path, port: u16, log_level: &str, logs: &Path) -> Result<Process> {
+    let mut command = Command::new(built("lb", "lb-userspace")?);
+    command.arg("db-proxy").arg("--config").arg(config);
+    command.args(["--log-level", log_level]);
+    let mut process = Process::spawn_here("db-proxy", &mut command, logs)?;
+    process.wait_until("the proxy listens", READY_MAX, || {
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    })?;
+    Ok(process)
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod clients;
 mod packages;
+pub(crate) mod postgres_source;
 pub(crate) mod toolchain;
 
 use std::ffi::OsString;
