@@ -6,6 +6,7 @@ mod console;
 mod drivers;
 mod faults;
 mod fuzz;
+mod link;
 mod login;
 mod pooling;
 mod programs;

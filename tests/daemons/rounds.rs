@@ -131,7 +131,7 @@ fn proxies_are_killed_while_200_clients_work() -> Result<()> {
     clients_survive(&mut site, clients, |site| {
         site.proxy.process().kill();
         thread::sleep(a_while());
-        site.proxy.start_again()
+        site.proxy.restart(&site.run)
     })?;
     lb_tests::wait::until(
         "the dead proxies' transactions are over",

@@ -23,8 +23,6 @@ pub struct DbProxy {
     port: u16,
     metrics: u16,
     head: String,
-    log_level: &'static str,
-    logs: PathBuf,
 }
 
 impl DbProxy {
@@ -60,37 +58,45 @@ impl DbProxy {
         Self::start_with(run, head, settings, "debug")
     }
 
-    fn start_with(
-        run: &RunDirectory,
-        head: String,
-        settings: &str,
-        log_level: &'static str,
-    ) -> Result<Self> {
+    fn start_with(run: &RunDirectory, head: String, settings: &str, log: &str) -> Result<Self> {
         let (port, metrics) = (free_port()?, free_port()?);
-        let config = run.join(&format!("db-proxy-{}.toml", next_number()));
+        let number = next_number();
+        let config = run.join(&format!("db-proxy-{number}.toml"));
+        let state = run.join(&format!("db-proxy-{number}"));
         let head = format!(
-            "[db_proxy]\nlisten = \"127.0.0.1:{port}\"\nmetrics = \"127.0.0.1:{metrics}\"\n{head}"
+            "[db_proxy]\nlisten = \"127.0.0.1:{port}\"\nmetrics = \"127.0.0.1:{metrics}\"\n\
+             state = \"{}\"\n{head}",
+            state.display()
         );
         fs::write(&config, format!("{head}{settings}\n"))?;
-        let logs = run.logs();
+        let process = Self::spawn(run, &config, port, log)?;
         Ok(Self {
-            process: spawn(&config, port, log_level, &logs)?,
+            process,
             config,
             port,
             metrics,
             head,
-            log_level,
-            logs,
         })
     }
 
-    /// Starts it again where it was, as a service manager does with one that was killed.
+    fn spawn(run: &RunDirectory, config: &Path, port: u16, log: &str) -> Result<Process> {
+        let mut command = Command::new(built("lb", "lb-userspace")?);
+        command.arg("db-proxy").arg("--config").arg(config);
+        command.args(["--log-level", log]);
+        let mut process = Process::spawn_here("db-proxy", &mut command, &run.logs())?;
+        process.wait_until("the proxy listens", READY_MAX, || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        })?;
+        Ok(process)
+    }
+
+    /// Kills it, and starts another with the same configuration and state.
     ///
     /// # Errors
-    /// As [`DbProxy::start`].
-    pub fn start_again(&mut self) -> Result<()> {
+    /// If it does not listen.
+    pub fn restart(&mut self, run: &RunDirectory) -> Result<()> {
         self.process.kill();
-        self.process = spawn(&self.config, self.port, self.log_level, &self.logs)?;
+        self.process = Self::spawn(run, &self.config, self.port, "debug")?;
         Ok(())
     }
 
@@ -140,15 +146,4 @@ impl DbProxy {
         ]);
         Ok(command)
     }
-}
-
-fn spawn(config: &Path, port: u16, log_level: &str, logs: &Path) -> Result<Process> {
-    let mut command = Command::new(built("lb", "lb-userspace")?);
-    command.arg("db-proxy").arg("--config").arg(config);
-    command.args(["--log-level", log_level]);
-    let mut process = Process::spawn_here("db-proxy", &mut command, logs)?;
-    process.wait_until("the proxy listens", READY_MAX, || {
-        TcpStream::connect(("127.0.0.1", port)).is_ok()
-    })?;
-    Ok(process)
 }
