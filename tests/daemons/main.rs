@@ -2,6 +2,7 @@
 //! real clients.
 
 mod bad_input;
+mod boundaries;
 mod console;
 mod drivers;
 mod faults;

@@ -34,7 +34,7 @@ fn conversations() -> Vec<Vec<u8>> {
     let bind = b"\0s1\0\0\0\0\x01\0\0\0\x017\0\0";
     write::message(&mut extended, b'B', |out| out.extend_from_slice(bind));
     write::message(&mut extended, b'E', |out| {
-        out.extend_from_slice(b"\0\0\0\0\0")
+        out.extend_from_slice(b"\0\0\0\0\0");
     });
     write::statement(&mut extended, b'C', b"s1");
     extended.extend_from_slice(write::SYNC);

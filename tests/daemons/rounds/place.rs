@@ -12,7 +12,7 @@ use lb_tests::wait;
 use crate::setup::SOON;
 
 const NAME: &str = "lbt-taker";
-const TRY_EVERY: Duration = Duration::from_millis(2);
+const TRY_EVERY: Duration = Duration::from_millis(10);
 
 /// Connections that are held until this is dropped.
 pub(super) struct Taken {
@@ -58,6 +58,10 @@ fn take_one(words: &str, is_over: &AtomicBool, held: &AtomicUsize) {
         .enable_all()
         .build();
     let runtime = runtime.expect("a thread can have a runtime");
+    let others = format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE backend_type = 'client backend' AND application_name <> '{NAME}'"
+    );
     runtime.block_on(async {
         while !is_over.load(Ordering::Relaxed) {
             let Ok((client, connection)) =
@@ -67,16 +71,12 @@ fn take_one(words: &str, is_over: &AtomicBool, held: &AtomicUsize) {
                 continue;
             };
             let connection = tokio::spawn(async move { drop(connection.await) });
-            let others = format!(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                 WHERE backend_type = 'client backend' AND application_name <> '{NAME}'"
-            );
-            // Its place goes to another taker, or back to whom it belonged, who loses it again.
-            let _ = client.batch_execute(&others).await;
             held.fetch_add(1, Ordering::Relaxed);
-            while !is_over.load(Ordering::Relaxed) {
+            // What a place is freed of goes to another taker, or back to whom it belonged, who loses it again.
+            while !is_over.load(Ordering::Relaxed) && client.batch_execute(&others).await.is_ok() {
                 tokio::time::sleep(TRY_EVERY).await;
             }
+            held.fetch_sub(1, Ordering::Relaxed);
             drop(client);
             let _ = connection.await;
         }

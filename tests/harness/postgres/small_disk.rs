@@ -58,13 +58,14 @@ impl Postgres {
         Ok(server)
     }
 
-    /// Takes all the room that is left on its disk.
+    /// Takes all the room that is left on its disk now; the server may give some back and lose it to another call.
     ///
     /// # Errors
     /// If writing fails for another reason than that no room is left.
     pub fn fill_disk(&self) -> Result<()> {
         let path = self.directory.join(BALLAST);
-        let mut file = File::create(&path).with_context(|| format!("make {}", path.display()))?;
+        let file = File::options().append(true).create(true).open(&path);
+        let mut file = file.with_context(|| format!("open {}", path.display()))?;
         let block = vec![0; 64 << 10];
         // The last bytes one by one would take long; pages are what is given away.
         for size in [block.len(), 4096] {
