@@ -9,6 +9,7 @@ pub(crate) mod process_tree;
 use anyhow::{Context, Result, ensure};
 use lb_tests::postgres::Postgres;
 use lb_tests::run_directory::RunDirectory;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use self::contestants::Contestant;
 use self::pgbench::{Load, Outcome};
@@ -42,12 +43,71 @@ pub struct Arguments {
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Idle clients whose memory is measured; 0 for none
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 10_000)]
     idle: u32,
+    /// Clients of the run that shows how evenly they are served (p99/p50); 0 for none
+    #[arg(long, default_value_t = 1000)]
+    crowd: u32,
+    /// What fits into five minutes: fewer and shorter rounds, and fewer loads
+    #[arg(long)]
+    quick: bool,
 }
+
+impl Arguments {
+    fn rounds(&self) -> u32 {
+        if self.quick {
+            self.rounds.min(QUICK_ROUNDS)
+        } else {
+            self.rounds
+        }
+    }
+
+    /// Everything that is run, in its order.
+    fn loads(&self) -> Vec<Load<'_>> {
+        let seconds = if self.quick {
+            self.seconds.min(QUICK_SECONDS)
+        } else {
+            self.seconds
+        };
+        let load = |workload, protocol, clients| Load {
+            workload,
+            protocol,
+            clients,
+            seconds,
+        };
+        let mut loads = Vec::new();
+        for workload in &self.workloads {
+            for protocol in &self.protocols {
+                for &clients in &self.clients {
+                    let is_quick = match workload.as_str() {
+                        "select-only" => QUICK_CLIENTS.contains(&clients),
+                        _ => clients == QUICK_CLIENTS[1] && protocol == "simple",
+                    };
+                    if is_quick || !self.quick {
+                        loads.push(load(workload.as_str(), protocol.as_str(), clients));
+                    }
+                }
+            }
+        }
+        if self.crowd > 0 {
+            loads.push(load("select-only", "simple", self.crowd));
+        }
+        loads
+    }
+}
+
+/// Rounds, seconds and clients of `--quick`.
+const QUICK_ROUNDS: u32 = 3;
+const QUICK_SECONDS: u32 = 2;
+const QUICK_CLIENTS: [u32; 2] = [10, 50];
+/// More connections than this the server does not take.
+const DIRECT_CLIENTS_MAX: u32 = 600;
 
 /// Runs every load against every contestant.
 pub fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
+    // Each idle client is a descriptor here, and one in the proxy.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     let run = RunDirectory::new()?;
     let server = Postgres::start_new(
         &run,
@@ -57,18 +117,8 @@ pub fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
     pgbench::fill(&server)?;
     let contestants = contestants::start(&run, &server, arguments)?;
     let mut rows = Vec::new();
-    for workload in &arguments.workloads {
-        for protocol in &arguments.protocols {
-            for &clients in &arguments.clients {
-                let load = Load {
-                    workload,
-                    protocol,
-                    clients,
-                    seconds: arguments.seconds,
-                };
-                rows.extend(load_rows(&run, &contestants, &load, arguments.rounds)?);
-            }
-        }
+    for load in arguments.loads() {
+        rows.extend(load_rows(&run, &contestants, &load, arguments.rounds())?);
     }
     if arguments.idle > 0 {
         rows.extend(idle_rows(&contestants, arguments.idle)?);
@@ -86,6 +136,9 @@ fn load_rows(
     let mut outcomes: Vec<Vec<Outcome>> = contestants.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds {
         for (contestant, outcomes) in contestants.iter().zip(&mut outcomes) {
+            if !contestant.is_pooling && load.clients > DIRECT_CLIENTS_MAX {
+                continue;
+            }
             match pgbench::run(run, contestant, load) {
                 Ok(outcome) => outcomes.push(outcome),
                 Err(error) => eprintln!(

@@ -41,25 +41,32 @@ pub fn table(rows: &[Row]) -> String {
             peers.push(row.target);
         }
     }
-    let _ = write!(text, "{:<12}{:>10}", first.unit, first.load_kind);
+    let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+    let _ = write!(text, "{:<width$}{:>5}{:>9}", "", "", first.load_kind);
     for target in std::iter::once(&SUBJECT).chain(&peers) {
-        let _ = write!(text, "{:>12}{:>9}", format!("{target} min"), "median");
+        let _ = write!(text, "{:>16}{:>10}", format!("{target} best"), "median");
     }
     for peer in &peers {
-        let _ = write!(text, "{:>12}", format!("{SUBJECT}/{peer}"));
+        let _ = write!(text, "{:>14}", format!("{SUBJECT}/{peer}"));
     }
     text.push('\n');
     for row in rows.iter().filter(|row| row.target == SUBJECT) {
-        let _ = write!(text, "{:<12}{:>10}", row.name, row.load);
-        let peers: Vec<&Row> = peers
-            .iter()
-            .filter_map(|peer| beside(rows, row, peer))
-            .collect();
-        for row in std::iter::once(&row).chain(&peers) {
-            let _ = write!(text, "{:>12.1}{:>9.1}", row.min, row.median);
+        let _ = write!(text, "{:<width$}{:>5}{:>9}", row.name, row.unit, row.load);
+        let peers: Vec<_> = peers.iter().map(|peer| beside(rows, row, peer)).collect();
+        for row in std::iter::once(Some(row)).chain(peers.iter().copied()) {
+            match row {
+                Some(row) => {
+                    let _ = write!(text, "{:>16.1}{:>10.1}", row.min, row.median);
+                }
+                // It failed, or cannot be measured.
+                None => {
+                    let _ = write!(text, "{:>16}{:>10}", "-", "-");
+                }
+            }
         }
         for peer in peers {
-            let _ = write!(text, "{:>12.2}", row.min / peer.min);
+            let ratio = peer.map_or("-".to_owned(), |peer| format!("{:.2}", row.min / peer.min));
+            let _ = write!(text, "{ratio:>14}");
         }
         text.push('\n');
     }

@@ -2,12 +2,16 @@
 //! real clients.
 
 mod bad_input;
+mod boundaries;
 mod console;
 mod drivers;
 mod faults;
+mod fuzz;
 mod link;
 mod login;
 mod pooling;
 mod programs;
+mod regress;
+mod rounds;
 mod setup;
 mod state;

@@ -22,8 +22,13 @@ pub struct Site {
 impl Site {
     /// With further lines of `[db_proxy]`.
     pub fn new(settings: &str) -> Result<Self> {
+        Self::with_server("", settings)
+    }
+
+    /// With lines of `postgresql.conf` as well.
+    pub fn with_server(server: &str, settings: &str) -> Result<Self> {
         let run = RunDirectory::new()?;
-        let server = Postgres::start_new(&run, "db-1", "")?;
+        let server = Postgres::start_new(&run, "db-1", server)?;
         let settings = format!("auth = \"trust\"\nadmins = [\"postgres\"]\n{settings}");
         let proxy = DbProxy::start(&run, &server, &settings)?;
         Ok(Self { proxy, server, run })

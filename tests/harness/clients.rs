@@ -100,8 +100,11 @@ pub fn run(run: &RunDirectory, command: &mut Command, deadline: Duration) -> Res
 
 const HOW: &str = "install it with `cargo xtask setup`";
 
-/// A path below `target/clients`.
-fn installed(path: &str) -> Result<PathBuf> {
+/// A path below `target/clients`, where `cargo xtask setup` (or `test --long`) puts things.
+///
+/// # Errors
+/// If it is not there.
+pub fn installed(path: &str) -> Result<PathBuf> {
     let profile = process::profile_directory()?;
     let target = profile
         .parent()

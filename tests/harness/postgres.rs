@@ -7,6 +7,8 @@
 
 mod fault;
 mod make;
+mod rewind;
+mod small_disk;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use self::small_disk::SmallDisk;
 use crate::process::Process;
 use crate::run_directory::RunDirectory;
 
@@ -34,6 +37,8 @@ pub struct Postgres {
     logs: PathBuf,
     port: u16,
     process: Option<Process>,
+    // After the process: it must not be busy when it is unmounted.
+    disk: Option<SmallDisk>,
 }
 
 /// Whether a standby's primary waits for it.

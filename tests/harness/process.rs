@@ -177,6 +177,14 @@ impl Process {
         self.wait(deadline)
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait().ok().flatten();
+        }
+        self.ended.is_some()
+    }
+
     /// Waits until it ends by itself.
     ///
     /// # Errors

@@ -134,7 +134,10 @@ fn sweep_directories() -> Vec<PathBuf> {
     let pins = orphaned_names(Path::new(BPFFS)).map(|name| Path::new(BPFFS).join(name));
     runs.chain(pins)
         .inspect(|directory| {
-            let _ = umount2(&directory.join("bpf"), MntFlags::MNT_DETACH);
+            for mounted in names_in(directory) {
+                // What is no mount point says so.
+                let _ = umount2(&directory.join(mounted), MntFlags::MNT_DETACH);
+            }
             let _ = fs::remove_dir_all(directory);
         })
         .collect()

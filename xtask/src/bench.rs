@@ -16,9 +16,19 @@ pub(crate) struct Arguments {
     rest: Vec<OsString>,
 }
 
+/// What the database proxy is compared with.
+const DATABASE_PROXIES: [setup::Wanted; 3] = [
+    ("pgbouncer", "pgbouncer"),
+    ("haproxy", "haproxy"),
+    ("pgpool", "pgpool2"),
+];
+
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (consent, rest) = arguments.consent.or_among(&arguments.rest);
     setup::ensure(consent)?;
+    if rest.first().is_some_and(|subject| subject == "postgres") {
+        setup::ensure_programs(consent, &DATABASE_PROXIES)?;
+    }
     build::build(build::Profile::Release)?;
     Err(shell::become_program("lbt-bench", &rest))
 }

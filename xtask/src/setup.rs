@@ -5,6 +5,7 @@
 
 pub(crate) mod clients;
 mod packages;
+pub(crate) mod postgres_source;
 pub(crate) mod toolchain;
 
 use std::ffi::OsString;
@@ -50,7 +51,7 @@ impl Consent {
 }
 
 /// A program (or the whole path of a file), and the Debian package that has it.
-type Wanted = (&'static str, &'static str);
+pub(crate) type Wanted = (&'static str, &'static str);
 
 /// Programs that the tests and the demo call.
 const PROGRAMS: [Wanted; 8] = [

@@ -47,12 +47,15 @@ type Value = fn(&Outcome) -> Option<f64>;
 
 impl Outcome {
     /// Names, units and values.
-    pub const KINDS: [(&'static str, &'static str, Value); 5] = [
+    pub const KINDS: [(&'static str, &'static str, Value); 6] = [
         ("tps", "1/s", |outcome| Some(outcome.tps)),
         ("cpu", "us", |outcome| outcome.cpu_us),
         ("p50", "us", |outcome| Some(outcome.p50_us)),
         ("p99", "us", |outcome| Some(outcome.p99_us)),
         ("p99.9", "us", |outcome| Some(outcome.p999_us)),
+        ("p99/p50", "", |outcome| {
+            Some(outcome.p99_us / outcome.p50_us)
+        }),
     ];
 }
 

@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{Postgres, READY_MAX};
+use crate::process::Process;
 use crate::wait;
 
 /// How long a server may take to stop.
@@ -45,6 +46,21 @@ impl Postgres {
     pub fn restart(&mut self) -> Result<()> {
         self.stop()?;
         self.start()
+    }
+
+    /// Starts it if it has ended by itself, as a service manager does; waits until it answers.
+    ///
+    /// # Errors
+    /// If it neither recovers nor starts.
+    pub fn revive(&mut self) -> Result<()> {
+        wait::until("the server to answer or end", READY_MAX, || {
+            self.sql("SELECT 1").is_ok() || self.process.as_mut().is_none_or(Process::has_ended)
+        })?;
+        if self.process()?.has_ended() {
+            self.process = None;
+            self.start()?;
+        }
+        Ok(())
     }
 
     /// Freezes the server and everything that works for it: its sockets stay open, nobody answers.

@@ -43,10 +43,16 @@ impl Postgres {
             logs: run.logs(),
             port: free_port()?,
             process: None,
+            disk: None,
         })
     }
 
     pub(super) fn init(&self, settings: &str) -> Result<()> {
+        self.init_with(&[], settings)
+    }
+
+    /// With further arguments of `initdb`.
+    pub(super) fn init_with(&self, arguments: &[&str], settings: &str) -> Result<()> {
         let mut initdb = tool_as_postgres("initdb")?;
         initdb.arg("-D").arg(self.data());
         initdb.args([
@@ -59,6 +65,7 @@ impl Postgres {
             "--locale=C",
             "--no-sync",
         ]);
+        initdb.args(arguments);
         said(&mut initdb).with_context(|| format!("make {}", self.name))?;
         self.configure(&format!("{SETTINGS}{settings}\n"))
     }
@@ -74,7 +81,7 @@ impl Postgres {
     }
 
     /// Lets this server be a standby of `primary` from its next start on.
-    fn follow(&self, primary: &Self) -> Result<()> {
+    pub(super) fn follow(&self, primary: &Self) -> Result<()> {
         self.configure(&format!(
             "primary_conninfo = 'host={} port={} user={USER} application_name={}'\n",
             primary.directory.display(),

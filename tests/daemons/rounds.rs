@@ -1,0 +1,205 @@
+//! Faults in rounds while clients write: every client gets a proper SQLSTATE or a close, nothing hangs
+//! longer than its timeout, the ledger is whole, and the proxy serves again by itself.
+//!
+//! One round each in the suite, thirty with `--long`.
+
+mod pair;
+mod place;
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lb_tests::db_proxy::DbProxy;
+use lb_tests::postgres::Postgres;
+use lb_tests::run_directory::RunDirectory;
+use lb_tests::workload::ledger::{Ledger, Verdict};
+use lb_tests::workload::{Failure, Load, Target};
+use lb_tests::{scale, wait};
+
+use self::pair::Pair;
+use crate::setup::Site;
+
+/// How long after a fault is over the first clients may take to be served again.
+const SERVES_AGAIN_MAX: Duration = Duration::from_secs(20);
+const CLIENTS: usize = 20;
+/// What a lost, unreachable, full, ending or unwilling server may be told as.
+const PROPER: [&str; 9] = [
+    "08006", "08007", "25006", "40003", "53100", "53300", "57P01", "57P02", "57P03",
+];
+
+fn rounds() -> u32 {
+    if scale::is_long() { 30 } else { 1 }
+}
+
+/// How long a fault lasts: not always the same.
+fn a_while() -> Duration {
+    Duration::from_millis(fastrand::u64(50..600))
+}
+
+/// Clients write through one proxy while `fault` happens, again and again.
+fn clients_survive(
+    site: &mut Site,
+    clients: usize,
+    mut fault: impl FnMut(&mut Site) -> Result<()>,
+) -> Result<Verdict> {
+    Ledger::create(&site.server)?;
+    let ledger = Ledger::start(&Target::local(site.proxy.port()), Load::clients(clients))?;
+    for round in 0..rounds() {
+        goes_on(&ledger, clients)?;
+        fault(site).with_context(|| format!("round {round}"))?;
+        goes_on(&ledger, clients).with_context(|| format!("after round {round}"))?;
+    }
+    let verdict = ledger.stop()?.check(&Ledger::rows(&site.server)?);
+    judge(&verdict)?;
+    Ok(verdict)
+}
+
+/// Every client is served, more than once.
+fn goes_on(ledger: &Ledger, clients: usize) -> Result<()> {
+    ledger.wait_for_more(4 * u64::try_from(clients)?, SERVES_AGAIN_MAX)
+}
+
+fn judge(verdict: &Verdict) -> Result<()> {
+    println!("{} rounds: {verdict}", rounds());
+    verdict.expect_whole()?;
+    let failures = [
+        &verdict.refused,
+        &verdict.unknown,
+        &verdict.connect_failures,
+    ];
+    let failures = failures.into_iter().flat_map(|failures| failures.keys());
+    let improper: BTreeSet<_> = failures
+        .filter(|failure| match failure {
+            Failure::Sqlstate(code) => !PROPER.contains(&code.as_str()),
+            Failure::Closed => false,
+            Failure::Hung => true,
+        })
+        .collect();
+    ensure!(
+        improper.is_empty(),
+        "not what such faults are told as: {improper:?}"
+    );
+    Ok(())
+}
+
+fn site(queue_timeout: &str) -> Result<Site> {
+    Site::new(&format!(
+        "pool = {{ size = 5, queue_timeout = \"{queue_timeout}\" }}"
+    ))
+}
+
+#[test]
+fn servers_are_killed() -> Result<()> {
+    clients_survive(&mut site("5s")?, CLIENTS, |site| {
+        site.server.kill()?;
+        thread::sleep(a_while());
+        site.server.start()
+    })?;
+    Ok(())
+}
+
+#[test]
+fn servers_are_restarted() -> Result<()> {
+    clients_survive(&mut site("5s")?, CLIENTS, |site| site.server.restart())?;
+    Ok(())
+}
+
+#[test]
+fn servers_are_frozen() -> Result<()> {
+    let verdict = clients_survive(&mut site("200ms")?, CLIENTS, |site| {
+        site.server.freeze()?;
+        thread::sleep(Duration::from_millis(600) + a_while());
+        site.server.thaw()
+    })?;
+    let told: u64 = [&verdict.refused, &verdict.connect_failures]
+        .iter()
+        .flat_map(|failures| failures.values())
+        .sum();
+    assert!(
+        told > 0,
+        "who waits for a frozen server is told after the queue timeout"
+    );
+    Ok(())
+}
+
+#[test]
+fn proxies_are_killed_while_200_clients_work() -> Result<()> {
+    let clients = 200;
+    let mut site = site("5s")?;
+    clients_survive(&mut site, clients, |site| {
+        site.proxy.process().kill();
+        thread::sleep(a_while());
+        site.proxy.restart(&site.run)
+    })?;
+    wait::until(
+        "the dead proxies' transactions are over",
+        SERVES_AGAIN_MAX,
+        || site.server_connections().is_ok_and(|count| count <= 5),
+    )
+}
+
+#[test]
+fn every_connection_of_the_server_is_taken() -> Result<()> {
+    let mut site = Site::with_server(
+        "max_connections = 12\nsuperuser_reserved_connections = 0\nmax_wal_senders = 0",
+        "pool = { size = 5, queue_timeout = \"200ms\" }",
+    )?;
+    let verdict = clients_survive(&mut site, CLIENTS, |site| {
+        let taken = place::take_all(&site.server, 12)?;
+        thread::sleep(Duration::from_millis(300) + a_while());
+        drop(taken);
+        Ok(())
+    })?;
+    assert!(
+        !verdict.refused.is_empty(),
+        "who waits in vain is told so: {verdict}"
+    );
+    Ok(())
+}
+
+#[test]
+fn disks_run_full() -> Result<()> {
+    let run = RunDirectory::new()?;
+    let server = Postgres::start_new_on_small_disk(&run, "db-1", "")?;
+    let settings =
+        "auth = \"trust\"\nadmins = [\"postgres\"]\npool = { size = 5, queue_timeout = \"5s\" }";
+    let proxy = DbProxy::start(&run, &server, settings)?;
+    let mut site = Site { proxy, server, run };
+    clients_survive(&mut site, CLIENTS, |site| {
+        let before = site.server.log().matches("No space left").count();
+        wait::until("the server to run out of room", SERVES_AGAIN_MAX, || {
+            // Again and again: each checkpoint removes old WAL, which makes room.
+            let filled = site.server.fill_disk();
+            let now = site.server.log().matches("No space left").count();
+            filled.is_err() || now > before
+        })?;
+        thread::sleep(a_while());
+        site.server.free_disk()?;
+        // Without room for its WAL, PostgreSQL gives up: its service manager starts it again.
+        site.server.revive()
+    })?;
+    Ok(())
+}
+
+#[test]
+fn standbys_are_promoted_and_old_primaries_rewound() -> Result<()> {
+    let mut pair = Pair::new()?;
+    Ledger::create(pair.primary())?;
+    let load = Load::clients(CLIENTS).operation_max(Duration::from_secs(40));
+    let ledger = Ledger::start(&Target::writable(&pair.ports()), load)?;
+    for round in 0..2 * rounds() {
+        goes_on(&ledger, CLIENTS)?;
+        // Every other time the old primary is still there, and writes, when the new one is made.
+        let change = if round % 2 == 0 {
+            Pair::fail_over
+        } else {
+            Pair::switch_over
+        };
+        change(&mut pair).with_context(|| format!("round {round}"))?;
+        goes_on(&ledger, CLIENTS).with_context(|| format!("after round {round}"))?;
+    }
+    let verdict = ledger.stop()?.check(&Ledger::rows(pair.primary())?);
+    judge(&verdict)
+}
