@@ -7,5 +7,6 @@ pub mod control;
 pub mod db_proxy;
 pub mod health;
 pub mod runtime;
+pub mod sql;
 pub mod telemetry;
 pub mod wire;
