@@ -10,23 +10,25 @@ use anyhow::{Result, bail};
 use super::source::{self, code_only, without_tests};
 
 /// The modules of lb-userspace, the highest layer first. A module may use those of lower layers.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 7] = [
     &["main", "cli"],
     // The roles: three daemons that happen to share a binary.
     &["agent", "logic", "db_proxy"],
-    &["control", "upstream"],
-    &["failover", "health"],
-    &["wire", "config"],
+    &["control", "downstream"],
+    &["upstream"],
+    &["failover", "health", "maglev", "transport"],
+    &["wire", "config", "sql"],
     &["runtime", "telemetry"],
 ];
 
 /// Modules that compute, and never wait or ask: their inputs are arguments, time included.
-const PURE: [&str; 6] = [
+const PURE: [&str; 7] = [
     "wire",
+    "sql",
     "failover",
     "health/threshold",
     "agent/plan",
-    "agent/maglev",
+    "maglev",
     "agent/flows",
 ];
 
