@@ -6,6 +6,7 @@ pub mod config;
 pub mod control;
 pub mod db_proxy;
 mod downstream;
+pub mod failover;
 pub mod health;
 pub mod logic;
 pub mod maglev;
