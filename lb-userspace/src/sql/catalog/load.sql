@@ -22,7 +22,10 @@ seed(typ) AS (
   SELECT t.oid FROM pg_catalog.pg_type t JOIN volatile v
     ON v.oid IN (t.typinput, t.typoutput, t.typreceive, t.typsend, t.typmodin, t.typmodout, t.typsubscript)
   UNION
-  SELECT unnest(ARRAY[c.castsource, c.casttarget]) FROM pg_catalog.pg_cast c JOIN volatile v ON v.oid = c.castfunc
+  -- A cast is for one of somebody's types, if only a superuser made it otherwise.
+  SELECT t.typ FROM pg_catalog.pg_cast c JOIN volatile v ON v.oid = c.castfunc,
+    unnest(ARRAY[c.castsource, c.casttarget]) t(typ)
+  WHERE t.typ >= 16384 OR greatest(c.castsource, c.casttarget) < 16384
   UNION
   SELECT unnest(ARRAY[m.amoplefttype, m.amoprighttype])
   FROM pg_catalog.pg_amop m JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr JOIN volatile v ON v.oid = o.oprcode
@@ -101,5 +104,12 @@ UNION ALL
 SELECT 'type', n.nspname, t.typname, '', NULL
 FROM hidden_type h JOIN pg_catalog.pg_type t ON t.oid = h.typ JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 UNION ALL
-SELECT DISTINCT 'operator', '', o.oprname::text, '', NULL
-FROM pg_catalog.pg_operator o JOIN volatile v ON v.oid = o.oprcode
+SELECT * FROM (
+  SELECT 'operator', '', o.oprname::text, '', NULL
+  FROM pg_catalog.pg_operator o JOIN volatile v ON v.oid = o.oprcode
+  UNION
+  -- An operand may be cast without a word.
+  SELECT 'operator', '', o.oprname::text, '', NULL
+  FROM pg_catalog.pg_cast c JOIN volatile v ON v.oid = c.castfunc AND c.castcontext = 'i'
+  JOIN pg_catalog.pg_operator o ON c.casttarget IN (o.oprleft, o.oprright)
+) operators

@@ -44,11 +44,10 @@ const BEGINNINGS: [&str; 38] = [
 ];
 
 /// Whole names, sorted.
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 21] = [
     "current_setting",
     "mxid_age",
     "pg_event_trigger_ddl_commands",
-    "pg_is_other_temp_schema",
     "pg_isolation_test_session_is_blocked",
     "pg_jit_available",
     "pg_notification_queue_usage",
