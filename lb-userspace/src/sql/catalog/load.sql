@@ -2,19 +2,19 @@
 -- definition; catalog.rs reads them. Names are qualified, so that no search_path changes the meaning.
 WITH RECURSIVE
 -- Volatile functions, and aggregates over them. What somebody made is told from what came with PostgreSQL.
+aggregate AS MATERIALIZED (
+  SELECT g.aggfnoid::oid AS oid
+  FROM pg_catalog.pg_aggregate g,
+    unnest(ARRAY[g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn, g.aggmtransfn,
+      g.aggminvtransfn, g.aggmfinalfn]) step(oid)
+  JOIN pg_catalog.pg_proc f ON f.oid = step.oid AND f.provolatile = 'v'
+),
 function AS MATERIALIZED (
   SELECT p.oid, p.proname, p.pronamespace, p.proargtypes, p.proallargtypes, p.prorettype, p.pronargs,
          p.pronargdefaults, p.proargdefaults, p.prosrc, l.lanname, p.oid >= 16384 AS is_made,
-         p.provolatile = 'v' OR coalesce(a.is_volatile, false) AS is_volatile
+         p.provolatile = 'v' OR p.oid IN (SELECT a.oid FROM aggregate a) AS is_volatile
   FROM pg_catalog.pg_proc p
   JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-  LEFT JOIN LATERAL (
-    SELECT bool_or(f.provolatile = 'v') AS is_volatile
-    FROM pg_catalog.pg_aggregate g
-    JOIN pg_catalog.pg_proc f ON f.oid IN (g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggserialfn,
-      g.aggdeserialfn, g.aggmtransfn, g.aggminvtransfn, g.aggmfinalfn)
-    WHERE g.aggfnoid = p.oid
-  ) a ON p.prokind = 'a'
 ),
 volatile AS MATERIALIZED (SELECT oid, proname FROM function WHERE is_volatile),
 -- Types of which a value cannot be made, shown, compared or cast without a volatile function.

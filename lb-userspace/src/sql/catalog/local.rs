@@ -2,7 +2,7 @@
 //! and yet not for a standby: they tell of the server, of its files, or of this one session.
 
 /// Beginnings of names: statistics, settings, files, positions, sessions, replication.
-const BEGINNINGS: [&str; 38] = [
+const BEGINNINGS: [&str; 37] = [
     "binary_upgrade_",
     "cursor_to_xml",
     "database_to_xml",
@@ -31,7 +31,6 @@ const BEGINNINGS: [&str; 38] = [
     "pg_listening_",
     "pg_lock",
     "pg_ls_",
-    "pg_my_temp_schema",
     "pg_postmaster_",
     "pg_prepared_",
     "pg_read_",
