@@ -8,6 +8,8 @@ use super::world::Lacking;
 
 /// A write, by its number.
 pub(super) type Write = u32;
+/// What was there before: no timeline but the first begins at position 0.
+const INITIAL: Write = Write::MAX;
 
 #[derive(Clone, Debug)]
 pub(super) struct Server {
@@ -41,9 +43,9 @@ impl Server {
         Self {
             system,
             is_primary,
-            log: Vec::new(),
-            replayed: 0,
-            flushed: 0,
+            log: vec![INITIAL],
+            replayed: 1,
+            flushed: 1,
             history: vec![(1, 0)],
             incarnation: 1,
             paused_until: 0,
