@@ -10,4 +10,5 @@ mod login;
 mod pooling;
 mod programs;
 mod setup;
+mod sql;
 mod state;
