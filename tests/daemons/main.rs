@@ -14,4 +14,5 @@ mod programs;
 mod regress;
 mod rounds;
 mod setup;
+mod sql;
 mod state;

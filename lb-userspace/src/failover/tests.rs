@@ -1,0 +1,2 @@
+mod parts;
+mod simulation;

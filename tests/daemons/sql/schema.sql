@@ -1,0 +1,60 @@
+-- What the corpus of statements is about: plain tables, and everything that hides something.
+CREATE TABLE customer (id int PRIMARY KEY, name text, email text, born date, tags text[], data jsonb);
+CREATE TABLE purchase (id int PRIMARY KEY, customer int REFERENCES customer, amount numeric(10, 2), at timestamptz);
+CREATE TABLE "Mixed Case" ("Select" int, "from" text);
+CREATE TABLE part (id int, k int) PARTITION BY LIST (k);
+CREATE TABLE part_1 PARTITION OF part FOR VALUES IN (1);
+CREATE UNLOGGED TABLE scratch (id int);
+CREATE SEQUENCE ticket;
+INSERT INTO customer SELECT i, 'c' || i, 'c' || i || '@example.org', '1990-01-01', '{a,b}', '{"a": 1}' FROM generate_series(1, 20) i;
+INSERT INTO purchase SELECT i, i % 20 + 1, i * 1.5, now() FROM generate_series(1, 50) i;
+INSERT INTO part SELECT i, 1 FROM generate_series(1, 5) i;
+INSERT INTO "Mixed Case" VALUES (1, 'x');
+
+CREATE FUNCTION twice(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 * 2';
+CREATE FUNCTION stable_count() RETURNS bigint STABLE LANGUAGE sql AS 'SELECT count(*) FROM customer';
+CREATE FUNCTION next_ticket() RETURNS bigint LANGUAGE sql AS $$SELECT nextval('ticket')$$;
+CREATE FUNCTION insert_customer(int) RETURNS int LANGUAGE sql AS 'INSERT INTO customer (id) VALUES ($1) RETURNING id';
+CREATE FUNCTION rows_of(int) RETURNS SETOF purchase STABLE LANGUAGE sql AS 'SELECT * FROM purchase WHERE customer = $1';
+CREATE FUNCTION noisy_rows() RETURNS SETOF int LANGUAGE sql AS 'SELECT 1';
+CREATE FUNCTION secret(customer) RETURNS text LANGUAGE sql AS 'SELECT $1.name';
+CREATE FUNCTION open_attribute(customer) RETURNS text STABLE LANGUAGE sql AS 'SELECT $1.name';
+CREATE FUNCTION with_default(int DEFAULT nextval('ticket')) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1';
+CREATE FUNCTION set_tenant(text) RETURNS text LANGUAGE sql AS $$SELECT set_config('app.tenant', $1, false)$$;
+CREATE FUNCTION noisy_step(int, int) RETURNS int LANGUAGE sql AS 'SELECT $1 + $2';
+CREATE AGGREGATE noisy_sum (int) (SFUNC = noisy_step, STYPE = int, INITCOND = '0');
+CREATE AGGREGATE quiet_sum (int) (SFUNC = int4pl, STYPE = int, INITCOND = '0');
+CREATE OPERATOR @@@@ (LEFTARG = int, RIGHTARG = int, FUNCTION = noisy_step);
+CREATE OPERATOR <+> (LEFTARG = int, RIGHTARG = int, FUNCTION = int4pl);
+
+CREATE SCHEMA quiet;
+CREATE SCHEMA loud;
+CREATE FUNCTION quiet.same_name(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1';
+CREATE FUNCTION loud.same_name(int) RETURNS int LANGUAGE sql AS 'SELECT $1';
+
+CREATE TYPE pair AS (a int, b int);
+CREATE FUNCTION pair_of(int) RETURNS pair LANGUAGE sql AS 'SELECT ROW($1, $1)::pair';
+CREATE CAST (int AS pair) WITH FUNCTION pair_of(int);
+CREATE FUNCTION noisy_check(int) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+CREATE DOMAIN noisy_int AS int CHECK (noisy_check(VALUE));
+CREATE DOMAIN quiet_int AS int CHECK (VALUE > 0);
+CREATE TABLE of_noisy (id noisy_int);
+CREATE TABLE of_quiet (id quiet_int);
+
+CREATE VIEW v_plain AS SELECT id, lower(name) AS name FROM customer;
+CREATE VIEW v_of_v AS SELECT count(*) AS n FROM v_plain;
+CREATE VIEW v_random AS SELECT id, random() AS r FROM customer;
+CREATE VIEW v_of_random AS SELECT id FROM v_random;
+CREATE VIEW v_activity AS SELECT pid FROM pg_stat_activity;
+CREATE VIEW v_operator AS SELECT id @@@@ 1 AS n FROM customer;
+CREATE VIEW v_scratch AS SELECT id FROM scratch;
+CREATE MATERIALIZED VIEW m_random AS SELECT id, random() AS r FROM customer;
+CREATE TABLE guarded (id int, owner text);
+ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON guarded USING (owner = current_user);
+CREATE TABLE badly_guarded (id int);
+ALTER TABLE badly_guarded ENABLE ROW LEVEL SECURITY;
+CREATE POLICY counts ON badly_guarded USING (id = next_ticket());
+CREATE TABLE tenant_guarded (id int, tenant text);
+ALTER TABLE tenant_guarded ENABLE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON tenant_guarded USING (tenant = current_setting('app.tenant', true));
