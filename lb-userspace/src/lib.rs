@@ -7,6 +7,8 @@ pub mod control;
 pub mod db_proxy;
 mod downstream;
 pub mod health;
+pub mod logic;
+pub mod maglev;
 pub mod runtime;
 pub mod telemetry;
 mod transport;

@@ -16,7 +16,7 @@ const LAYERS: [&[&str]; 7] = [
     &["agent", "logic", "db_proxy"],
     &["control", "downstream"],
     &["upstream"],
-    &["failover", "health", "transport"],
+    &["failover", "health", "maglev", "transport"],
     &["wire", "config"],
     &["runtime", "telemetry"],
 ];
@@ -27,7 +27,7 @@ const PURE: [&str; 6] = [
     "failover",
     "health/threshold",
     "agent/plan",
-    "agent/maglev",
+    "maglev",
     "agent/flows",
 ];
 

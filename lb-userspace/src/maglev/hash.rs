@@ -21,6 +21,25 @@ pub(super) fn of_key(key: CandidateKey, purpose: Purpose) -> u64 {
     mix(mix(purpose.seed() ^ high).wrapping_add(low))
 }
 
+/// A hash of bytes: eight at a time, then the rest with the length, so that no two keys that differ
+/// by zeros at the end are the same.
+pub(super) fn of_bytes(bytes: &[u8]) -> u64 {
+    let mut state = GOLDEN_RATIO;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for word in words {
+        state = mix(state ^ u64::from_le_bytes(*word)).wrapping_mul(GOLDEN_RATIO);
+    }
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    mix(mix(state ^ u64::from_le_bytes(last)).wrapping_add(bytes.len() as u64))
+}
+
+/// Two hashes of bytes that are independent enough for 128 bits of identity.
+pub(super) fn pair_of_bytes(bytes: &[u8]) -> (u64, u64) {
+    let first = of_bytes(bytes);
+    (first, mix(first ^ bytes.len() as u64 ^ GOLDEN_RATIO))
+}
+
 /// A slot's hash for one purpose.
 pub(super) fn of_slot(slot: usize, purpose: Purpose) -> u64 {
     mix(purpose.seed() ^ slot as u64)

@@ -1,6 +1,6 @@
 //! The ladder builder: which backends a slot of a pool's table names, and in which order.
 //!
-//! Called by the reconciler when a pool's backends, weights, roles or zones change in the
+//! Called by the gateway's reconciler and by `lb logic`, when a pool's backends, weights, roles or zones change in the
 //! configuration. It never looks at health: a failure is answered by the next rung of a ladder that
 //! was written before anything failed, so failing and recovering rewrite nothing.
 //!
@@ -32,6 +32,14 @@ pub const CANDIDATES_MAX: usize = 1 << 15;
 /// Rung 0 is `None` only where no primary has any weight.
 pub type Ladder = [Option<u16>; RUNGS];
 
+/// The slot of a key of up to any length, such as a cache's: SplitMix64 over eight bytes at a time.
+/// A change here moves every key of every deployment.
+#[must_use]
+pub fn slot_of_key(key: &[u8], slots: u32) -> usize {
+    // Scales the hash down to the table, where a remainder would cost a division.
+    ((u128::from(hash::of_bytes(key)) * u128::from(slots)) >> 64) as usize
+}
+
 /// What makes a backend itself for hashing: its address, never its name, id or place in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CandidateKey(pub [u8; 16]);
@@ -42,6 +50,15 @@ impl From<IpAddr> for CandidateKey {
             IpAddr::V4(v4) => Self(v4.to_ipv6_mapped().octets()),
             IpAddr::V6(v6) => Self(v6.octets()),
         }
+    }
+}
+
+impl CandidateKey {
+    /// For what is known by a name: cache servers keep their keys when their addresses change.
+    #[must_use]
+    pub fn of_name(name: &str) -> Self {
+        let (high, low) = hash::pair_of_bytes(name.as_bytes());
+        Self((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
     }
 }
 
