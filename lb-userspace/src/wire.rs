@@ -3,4 +3,5 @@
 
 pub mod buffer;
 pub mod postgres;
+pub mod resp;
 pub mod splice;
