@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::Proxy;
 use super::stats::PoolStats;
 use crate::upstream::postgres::settings::Settings;
-use crate::upstream::postgres::{self, Credentials, ServerError};
+use crate::upstream::postgres::{self, Credentials, ServerError, Who};
 use crate::wire::postgres::error::{PgError, code};
 use crate::wire::postgres::write;
 
@@ -197,15 +197,17 @@ impl Pool {
     async fn connect(self: Rc<Self>, proxy: Rc<Proxy>, place: Place) {
         let credentials = self.credentials.borrow().clone();
         let connector = proxy.connector.borrow().clone();
-        let (user, database) = (&self.key.user, &self.key.database);
+        let who = Who {
+            user: &self.key.user,
+            database: &self.key.database,
+            credentials: &credentials,
+        };
         let pristine = proxy.pristine.clone();
         let membership = Membership {
             generation: self.generation.get(),
             _place: place,
         };
-        let connected = connector
-            .connect(user, database, &credentials, pristine, membership)
-            .await;
+        let connected = connector.connect(who, &[], pristine, membership).await;
         self.connecting.set(self.connecting.get() - 1);
         match connected {
             Ok(server) => {
