@@ -4,6 +4,7 @@
 mod bad_input;
 mod console;
 mod faults;
+mod link;
 mod login;
 mod pooling;
 mod programs;

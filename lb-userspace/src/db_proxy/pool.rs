@@ -20,6 +20,9 @@ use crate::wire::postgres::write;
 /// How long after a failed connection the next is tried, while clients wait.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
+/// How long a new connection waits for the watch to have seen the server.
+const SEEN_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// For so many different sets of settings it is remembered what their clients are told.
 const GREETINGS_MAX: usize = 256;
 
@@ -38,6 +41,9 @@ pub(super) type Server = postgres::Server<Membership>;
 pub(super) struct Membership {
     /// The pool's way to make everybody log in again: servers of older generations are closed.
     generation: u64,
+    /// How many questions the watch had asked when it had logged in: answers to later ones are of
+    /// the same life of the server.
+    pub questions: u64,
     _place: Place,
 }
 
@@ -205,9 +211,17 @@ impl Pool {
         let pristine = proxy.pristine.clone();
         let membership = Membership {
             generation: self.generation.get(),
+            questions: 0,
             _place: place,
         };
-        let connected = connector.connect(who, &[], pristine, membership).await;
+        let mut connected = connector.connect(who, &[], pristine, membership).await;
+        if let Ok(server) = &mut connected {
+            server.tie.questions = proxy.watch.asked();
+            // Nobody is to use a server before the fence has looked at what it is now.
+            if !proxy.watch.sees(SEEN_TIMEOUT).await {
+                tracing::debug!(pool = %self, "a connection is used that the watch knows nothing of");
+            }
+        }
         self.connecting.set(self.connecting.get() - 1);
         match connected {
             Ok(server) => {

@@ -105,6 +105,9 @@ impl Session {
 
     fn ready(&mut self, server: &mut Server, state: u8) {
         server.answers.ready(state, &mut server.prepared);
+        if self.link.is_some() {
+            self.segment_ended(state, server.answers.awaited.is_empty());
+        }
         match state {
             b'I' => {
                 if self.tracking.has_failed() {

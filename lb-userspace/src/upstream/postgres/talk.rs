@@ -59,11 +59,6 @@ impl Reader {
             }
         }
     }
-
-    /// Whether everything that was read was also taken.
-    pub fn is_empty(&self) -> bool {
-        self.from == self.bytes.len()
-    }
 }
 
 impl<T> Server<T> {
@@ -96,7 +91,8 @@ impl<T> Server<T> {
         }
         self.stream.write_all(&sent).await?;
         self.stream.flush().await?;
-        let mut reader = Reader::default();
+        let mut reader = Reader::of(std::mem::take(&mut self.partial));
+        let mut told = Vec::new();
         let mut outcome = Ok(());
         let mut rows = vec![Row::new(); queries.len()];
         for last in &mut rows {
@@ -108,6 +104,7 @@ impl<T> Server<T> {
                         outcome = Err(ServerError::Refused(PgError::read(&body)));
                     }
                     b'D' => *last = row(&body),
+                    link::TAG => write::message(&mut told, tag, |out| out.extend_from_slice(&body)),
                     b'Z' => {
                         self.answers.state = body.first().copied().unwrap_or(b'I');
                         self.readies += 1;
@@ -117,12 +114,13 @@ impl<T> Server<T> {
                 }
             }
         }
-        // A position may follow: whoever uses the connection next reads it.
         let rest = reader.into_rest();
         if !rest.is_empty() && rest[0] != link::TAG {
             return Err(ServerError::Protocol("more came than was asked for".into()));
         }
-        self.partial = rest;
+        // Whoever uses the connection next reads what the proxy said meanwhile.
+        self.partial = told;
+        self.partial.extend_from_slice(&rest);
         // A simple query takes the unnamed statement away.
         self.unnamed = 0;
         outcome.map(|()| rows)

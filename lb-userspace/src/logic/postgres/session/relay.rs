@@ -391,7 +391,10 @@ impl Session {
             (b'C', b"SET\0") if self.tracking.set() => {}
             (b'C', b"RESET\0") if self.tracking.reset() => {}
             (b'C', b"SET\0" | b"RESET\0") => {
-                self.pin(upstream.tie.server, "a SET or RESET that was not understood");
+                self.pin(
+                    upstream.tie.server,
+                    "a SET or RESET that was not understood",
+                );
             }
             (b'C', b"COMMIT\0") => self.keep_settings(upstream),
             (b'C', b"ROLLBACK\0") => self.tracking.rolled_back(),
