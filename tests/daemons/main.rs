@@ -5,6 +5,7 @@ mod bad_input;
 mod console;
 mod faults;
 mod link;
+mod logic;
 mod login;
 mod pooling;
 mod programs;

@@ -1,0 +1,5 @@
+//! `lb logic` in front of real databases: a primary and its standbys, each behind its own proxy, and
+//! real clients.
+
+mod relay;
+mod site;
