@@ -14,6 +14,8 @@ async fn psql_and_pgbench_work_in_all_protocols() -> Result<()> {
     let cluster = Cluster::new(1, "")?;
     assert_eq!(cluster.psql("SELECT 40 + 2")?, "42");
     assert_eq!(cluster.readyz()?, 200);
+    let status = cluster.lb(&["status"])?;
+    assert!(status.contains("postgres"), "{status}");
     let mut init = cluster.program("pgbench")?;
     printed(init.args(["-i", "-s", "1", "-q"]))?;
     for protocol in ["simple", "extended", "prepared"] {

@@ -18,11 +18,11 @@ use crate::setup::{SOON, connect, printed};
 
 /// Everything; what was started last goes first.
 pub struct Cluster {
-    pub logic: Process,
-    pub proxies: Vec<DbProxy>,
+    logic: Process,
+    _proxies: Vec<DbProxy>,
     /// The first one is the primary at the start.
     pub servers: Vec<Postgres>,
-    pub run: RunDirectory,
+    _run: RunDirectory,
     port: u16,
     http: u16,
     metrics: u16,
@@ -75,9 +75,9 @@ impl Cluster {
         let logic = Process::spawn_here("logic", &mut command, &run.logs())?;
         let cluster = Self {
             logic,
-            proxies,
+            _proxies: proxies,
             servers,
-            run,
+            _run: run,
             port,
             http,
             metrics,
@@ -92,11 +92,6 @@ impl Cluster {
         })
         .with_context(|| cluster.logic.log())?;
         Ok(cluster)
-    }
-
-    /// Where clients connect, on 127.0.0.1.
-    pub fn port(&self) -> u16 {
-        self.port
     }
 
     /// A client, with further words of a connection string.
@@ -153,19 +148,6 @@ impl Cluster {
         let mut lb = Command::new(built("lb", "lb-userspace")?);
         lb.args(words).arg("--socket").arg(&self.control);
         printed(&mut lb)
-    }
-
-    /// What a counter grew by while something was done.
-    pub async fn growth<F: Future<Output = Result<()>>>(
-        &self,
-        name: &str,
-        part: &str,
-        work: F,
-    ) -> Result<u64> {
-        let before = self.sum(name, part).context("no metrics")?;
-        work.await?;
-        let after = self.sum(name, part).context("no metrics")?;
-        Ok((after - before) as u64)
     }
 }
 
