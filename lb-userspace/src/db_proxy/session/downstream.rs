@@ -97,8 +97,8 @@ impl Session {
         self.tracking.failed();
         if error.code == code::FEATURE_NOT_SUPPORTED {
             // "cached plan must not change result type": other clients prepare it again, which
-            // would not help as long as this server still has the old one.
-            server.prepared.clear();
+            // would not help as long as this server goes on with the old one.
+            server.prepared.expire();
         }
         server.answers.fail(&mut server.prepared);
     }

@@ -348,9 +348,10 @@ impl Session {
         let Some(server) = &mut self.server else {
             return;
         };
-        if let Some(forgotten) = server.prepared.learn(statement.id, most) {
+        for forgotten in server.prepared.learn(statement.id, most) {
             write::statement(out, b'C', &statements::name(forgotten));
-            server.answers.sent(Awaited::OwnClose, &mut server.prepared);
+            let close = Awaited::OwnClose(forgotten);
+            server.answers.sent(close, &mut server.prepared);
         }
         write::parse(out, &statement.name(), &statement.definition);
         server.answers.sent(awaited, &mut server.prepared);
