@@ -109,10 +109,9 @@ fn a_fenced_primary_that_becomes_a_standby_of_the_new_one_serves_again() -> Resu
     ))?;
     fs::write(pair.site.server.data().join("standby.signal"), "")?;
     pair.site.server.start()?;
-    let follows = old.until("follows", |heartbeat| {
-        !heartbeat.is_fenced && heartbeat.epoch == promoted.epoch
-    })?;
+    let follows = old.until("let in", |heartbeat| !heartbeat.is_fenced)?;
     assert!(matches!(follows.role, Role::Standby { .. }));
+    assert_eq!(follows.highest.timeline, promoted.epoch.timeline);
     assert_eq!(session.query("SELECT a FROM t")?.values, ["1"]);
     Ok(())
 }
