@@ -18,7 +18,6 @@ mod gateway;
 pub mod identity;
 pub mod intent;
 pub mod interface;
-pub mod maglev;
 mod metrics;
 pub mod neighbour;
 pub mod netlink;

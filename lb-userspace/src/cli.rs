@@ -8,11 +8,13 @@
 
 mod admin;
 mod agent;
+mod cache;
 mod check;
 mod completions;
 mod db_proxy;
 mod detach;
 mod events;
+mod logic;
 mod output;
 mod reload;
 mod route;
@@ -51,6 +53,8 @@ enum Command {
     Agent(agent::AgentOptions),
     /// Run the database proxy in the foreground
     DbProxy(db_proxy::DbProxyOptions),
+    /// Run the daemon of a logic server in the foreground
+    Logic(logic::LogicOptions),
     /// Show services, pools and backends
     Status(status::StatusOptions),
     /// Give a backend no new flows; its old ones finish
@@ -69,6 +73,8 @@ enum Command {
     Route(route::RouteOptions),
     /// Show what happened, oldest first
     Events(events::EventsOptions),
+    /// Show and plan the cache tier
+    Cache(cache::CacheOptions),
     /// Check a configuration file
     Check(check::CheckOptions),
     /// Print a shell's completion script
@@ -99,6 +105,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Agent(options) => agent::run(&options),
         Command::DbProxy(options) => db_proxy::run(&options),
+        Command::Logic(options) => logic::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Drain(options) => admin::run(options, Intent::Drain),
         Command::Undrain(options) => admin::run(options, Intent::Undrain),
@@ -108,6 +115,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Reload(options) => reload::run(&options),
         Command::Route(options) => route::run(&options),
         Command::Events(options) => events::run(&options),
+        Command::Cache(options) => cache::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Completions(options) => completions::run(&options),
         Command::Detach(options) => detach::run(&options),

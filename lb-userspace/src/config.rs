@@ -25,6 +25,7 @@ mod error;
 mod field;
 mod file;
 pub mod keys;
+mod logic;
 pub(crate) mod suggest;
 #[cfg(test)]
 mod tests;
@@ -36,10 +37,15 @@ pub use self::{
     db_proxy::{DbPool, DbProxy, DbServer, DbTls},
     duration::{DurationError, format_duration, parse_duration},
     error::{ConfigError, Diagnostic},
+    logic::{
+        Cache, CachePrimary, CacheSpare, Database, DatabaseServer, Logic, LogicConfig, LogicHttp,
+        LogicPostgres, LogicResp,
+    },
     value::{Port, StatusRanges},
     words::{
-        ClientAuth, Forward, OnBackendLoss, OnEmpty, PoolMode, Protocol, Role, ServerTls, Spill,
-        Tracking, UdpFlows, UnknownWord, XdpMode,
+        Authority, ClientAuth, DuringFailover, Forward, HashKind, OnBackendLoss, OnEmpty, PoolMode,
+        Protocol, ReadRoute, Role, ServerTls, Spill, Tracking, UdpFlows, UnknownWord, WriteMode,
+        XdpMode,
     },
 };
 
@@ -85,6 +91,25 @@ pub struct Config {
     pub services: Vec<Service>,
     /// `[db_proxy]`, if there is one.
     pub db_proxy: Option<DbProxy>,
+    /// Sections for daemons that this version does not have, in alphabetical order.
+    pub unread: Vec<String>,
+}
+
+/// A whole file: what there is in it for each daemon.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parts {
+    /// For the gateway's agent, where there is `[agent]`, `[[pool]]` or `[[service]]`.
+    pub gateway: Option<Config>,
+    /// `[db_proxy]`.
+    pub db_proxy: Option<DbProxy>,
+    /// `[logic]` and what it is in front of.
+    pub logic: Option<LogicConfig>,
+    /// How many `[[database]]` there are.
+    pub databases: usize,
+    /// `[cache]`, also where there is no `[logic]`.
+    pub cache: Option<Cache>,
+    /// The file that it came from.
+    pub source: PathBuf,
     /// Sections for daemons that this version does not have, in alphabetical order.
     pub unread: Vec<String>,
 }
@@ -242,6 +267,33 @@ pub struct Service {
     pub udp: UdpFlows,
 }
 
+impl Parts {
+    /// The daemons that can run with the file.
+    #[must_use]
+    pub fn daemons(&self) -> Vec<&'static str> {
+        let daemons = [
+            ("lb agent", self.gateway.is_some()),
+            ("lb db-proxy", self.db_proxy.is_some()),
+            ("lb logic", self.logic.is_some()),
+        ];
+        let there = daemons.into_iter().filter(|(_, is_there)| *is_there);
+        there.map(|(daemon, _)| daemon).collect()
+    }
+
+    /// A report that a section is missing.
+    #[must_use]
+    pub fn missing(&self, section: &str, right: &str) -> Diagnostic {
+        Diagnostic {
+            file: self.source.clone(),
+            line: 1,
+            column: 1,
+            key: section.to_owned(),
+            wrong: "is missing".to_owned(),
+            right: right.to_owned(),
+        }
+    }
+}
+
 impl Config {
     /// Reads and checks the file at `path`.
     ///
@@ -260,13 +312,33 @@ impl Config {
     /// As [`Config::load`]; also where there is no `[db_proxy]`.
     pub fn load_db_proxy(path: impl AsRef<Path>) -> Result<DbProxy, ConfigError> {
         let path = path.as_ref();
-        let text = read(path)?;
-        let mut out = Diagnostics::new(path, &text);
-        let config = out.parse_toml().and_then(|root| {
-            let file = file::File::read(root.get_ref(), &mut out);
-            validate::db_proxy_alone(&file, path, &mut out)
-        });
-        out.finish(config)
+        checked(&read(path)?, path, validate::db_proxy_alone)
+    }
+
+    /// Reads and checks the file at `path` for `lb logic`.
+    ///
+    /// # Errors
+    /// As [`Config::load`]; also where there is no `[logic]`.
+    pub fn load_logic(path: impl AsRef<Path>) -> Result<LogicConfig, ConfigError> {
+        let path = path.as_ref();
+        checked(&read(path)?, path, validate::logic_alone)
+    }
+
+    /// Reads and checks the file at `path`, whatever daemons it is for.
+    ///
+    /// # Errors
+    /// As [`Config::load`]; also where it is for no daemon.
+    pub fn check(path: impl AsRef<Path>) -> Result<Parts, ConfigError> {
+        let path = path.as_ref();
+        Self::check_text(&read(path)?, path)
+    }
+
+    /// The same with a text; `file_name` stands in the messages.
+    ///
+    /// # Errors
+    /// [`ConfigError::Refused`] with every mistake in the text.
+    pub fn check_text(text: &str, file_name: impl AsRef<Path>) -> Result<Parts, ConfigError> {
+        checked(text, file_name.as_ref(), validate::parts)
     }
 
     /// Checks `text`; `file_name` stands in the messages and in [`Config::source`].
@@ -274,13 +346,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Refused`] with every mistake in the text.
     pub fn parse(text: &str, file_name: impl Into<PathBuf>) -> Result<Self, ConfigError> {
-        let source = file_name.into();
-        let mut out = Diagnostics::new(&source, text);
-        let config = out.parse_toml().and_then(|root| {
-            let file = file::File::read(root.get_ref(), &mut out);
-            validate::config(&file, &source, &mut out)
-        });
-        out.finish(config)
+        checked(text, &file_name.into(), validate::config)
     }
 
     /// The pool of that name.
@@ -295,6 +361,20 @@ impl Config {
     pub fn unread_sections(&self) -> Vec<String> {
         self.unread.clone()
     }
+}
+
+/// Parses, reads and validates.
+fn checked<T>(
+    text: &str,
+    source: &Path,
+    validate: impl FnOnce(&file::File, &Path, &mut Diagnostics<'_>) -> Option<T>,
+) -> Result<T, ConfigError> {
+    let mut out = Diagnostics::new(source, text);
+    let config = out.parse_toml().and_then(|root| {
+        let file = file::File::read(root.get_ref(), &mut out);
+        validate(&file, source, &mut out)
+    });
+    out.finish(config)
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

@@ -7,9 +7,12 @@
 //! This module holds the words and their transport. What they do is decided by the daemon.
 
 pub mod client;
+mod logic;
 pub mod server;
 #[cfg(test)]
 mod tests;
+
+pub use self::logic::{CacheServerStatus, CacheStatus, LogicStatus, SentinelStatus, TierStatus};
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -62,6 +65,8 @@ pub enum Request {
         /// The client's address and port.
         from: SocketAddr,
     },
+    /// The cache tier: answered by [`CacheStatus`].
+    Cache,
     /// The latest events, oldest first: each answered by an [`Event`].
     Events {
         /// Go on with new ones until the connection is closed.
@@ -89,6 +94,10 @@ pub enum Intent {
 pub enum Answer {
     /// To [`Request::Status`].
     Status(Box<Status>),
+    /// To [`Request::Status`], by `lb logic`.
+    Logic(Box<LogicStatus>),
+    /// To [`Request::Cache`].
+    Cache(Box<CacheStatus>),
     /// To [`Request::Admin`] and [`Request::Weight`].
     Backend(Box<BackendStatus>),
     /// To [`Request::Reload`].

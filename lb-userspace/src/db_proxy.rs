@@ -5,22 +5,13 @@
 //! relays keeps several cores of PostgreSQL busy. So nothing here is locked, and a message is
 //! relayed by the task that read it.
 
-mod bytes;
 mod cancel;
-mod client;
 mod console;
 mod login;
 mod metrics;
 mod pool;
-mod server;
 mod session;
-mod settings;
-mod splice;
-mod statements;
 mod stats;
-mod stream;
-mod tls;
-mod users;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -32,14 +23,16 @@ use anyhow::Context;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
-use self::client::Clients;
-use self::pool::{Pool, PoolKey};
-use self::server::{Connector, Credentials, Server};
-use self::settings::Settings;
+use self::pool::{Pool, PoolKey, Server};
 use self::stats::ProxyStats;
-use self::users::Users;
 use crate::config::{ClientAuth, Config, DbProxy};
+use crate::downstream::postgres::Door;
+use crate::downstream::postgres::clients::Clients;
+use crate::downstream::postgres::users::Users;
 use crate::runtime::{self, Asked, Signals};
+use crate::transport::tls;
+use crate::upstream::postgres::settings::{self, Settings};
+use crate::upstream::postgres::{Connector, Credentials, statements};
 use crate::wire::postgres::write;
 
 /// Bytes that are read at a time, from whichever side.
@@ -329,8 +322,13 @@ impl Proxy {
         Ok(())
     }
 
-    fn trusts(&self) -> bool {
-        self.config.borrow().auth == ClientAuth::Trust
+    /// What clients are let in by, as it is now.
+    fn door(&self) -> Door {
+        Door {
+            users: Rc::clone(&self.users.borrow()),
+            acceptor: self.acceptor.borrow().clone(),
+            trusts: self.config.borrow().auth == ClientAuth::Trust,
+        }
     }
 }
 

@@ -3,12 +3,21 @@
 
 use std::future::Future;
 use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
+use std::thread::JoinHandle;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{
+    self, AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, sockopt,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Threads that run tasks. The agent is one busy task and many idle ones.
 const WORKER_THREADS: usize = 2;
+
+/// Connections that wait to be accepted, on each listening socket.
+const BACKLOG: i32 = 1024;
 
 /// Runs a daemon's future to its end on a runtime of its own.
 ///
@@ -39,6 +48,48 @@ pub fn block_on_one_thread<T>(daemon: impl Future<Output = T>) -> io::Result<T> 
     let result = tasks.block_on(&runtime, daemon);
     runtime.shutdown_background();
     Ok(result)
+}
+
+/// Runs what `make` makes on a thread and a runtime of its own, so that it may share with nobody.
+///
+/// # Errors
+/// If the kernel gives no thread.
+pub fn spawn_thread<F>(
+    name: String,
+    make: impl FnOnce() -> F + Send + 'static,
+) -> io::Result<JoinHandle<()>>
+where
+    F: Future<Output = ()>,
+{
+    let builder = std::thread::Builder::new().name(name);
+    builder.spawn(move || {
+        if let Err(error) = block_on_one_thread(async { make().await }) {
+            tracing::error!(%error, "a thread has no runtime");
+        }
+    })
+}
+
+/// One listening socket for each of `count` threads; the kernel spreads connections over them.
+///
+/// # Errors
+/// The kernel's: somebody else listens there, or the address is not this host's.
+pub fn listen_shared(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
+    (0..count).map(|_| listen_one(address)).collect()
+}
+
+fn listen_one(address: SocketAddr) -> io::Result<TcpListener> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::Inet,
+        SocketAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket::socket(family, SockType::Stream, flags, SockProtocol::Tcp)?;
+    socket::setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    socket::setsockopt(&socket, sockopt::ReusePort, &true)?;
+    socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    let backlog = Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN);
+    socket::listen(&socket, backlog)?;
+    Ok(TcpListener::from(socket))
 }
 
 /// The signals that a daemon obeys.

@@ -2,6 +2,8 @@
 //!
 //! Called once by each daemon's command. Everything else only uses `tracing`'s macros.
 
+pub mod histogram;
+
 use std::io::{self, IsTerminal};
 
 use tracing::Subscriber;

@@ -227,8 +227,11 @@ fn examples_pass_the_check() {
     let output = lb().arg("check").arg(&file).output().expect("lb runs");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = stdout(&output);
-    assert!(text.contains(": ok: "), "{text}");
-    assert!(text.contains("does not read [cache]"), "{text}");
+    assert!(
+        text.contains(": ok for lb agent, lb db-proxy, lb logic: "),
+        "{text}"
+    );
+    assert!(text.contains("does not read [entity]"), "{text}");
 }
 
 #[test]

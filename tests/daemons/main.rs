@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod console;
+mod drivers;
 mod faults;
 mod login;
 mod pooling;

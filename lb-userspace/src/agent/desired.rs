@@ -15,9 +15,9 @@ use lb_common::service::{
 use lb_common::settings::Settings;
 
 use super::identity::{Assignment, encapsulation, service_key, vip_key};
-use super::maglev::{self, Candidate};
 use super::plan::Contents;
 use crate::config::{self, Agent, Config, OnBackendLoss, OnEmpty, Pool, Port, Tracking, UdpFlows};
+use crate::maglev::{self, Candidate};
 
 /// What the maps should hold for `config`, given everybody's index. `weight` is the weight in force
 /// of a backend, by its pool and name.

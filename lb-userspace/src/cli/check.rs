@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::output::{Verbatim, print, print_json};
-use crate::config::{Config, ConfigError};
+use crate::config::{Cache, Config, ConfigError, Parts};
 
 #[derive(Debug, Args)]
 pub(super) struct CheckOptions {
@@ -30,6 +30,12 @@ pub(super) struct Check {
     pools: Option<usize>,
     /// How many backends, all pools together.
     backends: Option<usize>,
+    /// How many databases.
+    databases: Option<usize>,
+    /// How many cache servers, copies included.
+    caches: Option<usize>,
+    /// Daemons that can run with it.
+    daemons: Vec<&'static str>,
     /// Sections for daemons that this version does not have.
     unread: Vec<String>,
     /// Every mistake, in the order of the file.
@@ -50,7 +56,7 @@ pub(super) struct Mistake {
 }
 
 pub(super) fn run(options: &CheckOptions) -> anyhow::Result<()> {
-    let outcome = Config::load(&options.file);
+    let outcome = Config::check(&options.file);
     let check = check(&options.file, &outcome);
     match outcome {
         Ok(_) if options.json => print_json(&check),
@@ -66,16 +72,22 @@ pub(super) fn run(options: &CheckOptions) -> anyhow::Result<()> {
 }
 
 /// The outcome as an object.
-pub(super) fn check(file: &Path, outcome: &Result<Config, ConfigError>) -> Check {
-    let config = outcome.as_ref().ok();
-    let backends = |config: &Config| config.pools.iter().map(|pool| pool.backends.len()).sum();
+pub(super) fn check(file: &Path, outcome: &Result<Parts, ConfigError>) -> Check {
+    let parts = outcome.as_ref().ok();
+    let count = |count: fn(&Config) -> usize| {
+        let gateway = parts.map(|parts| parts.gateway.as_ref());
+        gateway.map(|gateway| gateway.map_or(0, count))
+    };
     Check {
-        ok: config.is_some(),
+        ok: parts.is_some(),
         file: file.display().to_string(),
-        services: config.map(|config| config.services.len()),
-        pools: config.map(|config| config.pools.len()),
-        backends: config.map(backends),
-        unread: config.map(Config::unread_sections).unwrap_or_default(),
+        services: count(|config| config.services.len()),
+        pools: count(|config| config.pools.len()),
+        backends: count(|config| config.pools.iter().map(|pool| pool.backends.len()).sum()),
+        databases: parts.map(|parts| parts.databases),
+        caches: parts.map(|parts| parts.cache.as_ref().map_or(0, Cache::servers)),
+        daemons: parts.map(Parts::daemons).unwrap_or_default(),
+        unread: parts.map(|parts| parts.unread.clone()).unwrap_or_default(),
         errors: outcome.as_ref().err().map(mistakes).unwrap_or_default(),
     }
 }
@@ -103,12 +115,20 @@ fn mistakes(error: &ConfigError) -> Vec<Mistake> {
 /// `lb.toml: ok: 2 services, 1 pool, 4 backends`, and what of it nobody reads yet.
 fn summary(check: &Check) -> String {
     let count = |count: Option<usize>, what| counted(count.unwrap_or_default(), what);
+    let counts = [
+        (check.services, "service"),
+        (check.pools, "pool"),
+        (check.backends, "backend"),
+        (check.databases, "database"),
+        (check.caches, "cache server"),
+    ];
+    let counts = counts.into_iter().filter(|(count, _)| *count > Some(0));
+    let counts: Vec<_> = counts.map(|(number, what)| count(number, what)).collect();
     let mut text = format!(
-        "{}: ok: {}, {}, {}\n",
+        "{}: ok for {}: {}\n",
         check.file,
-        count(check.services, "service"),
-        count(check.pools, "pool"),
-        count(check.backends, "backend"),
+        check.daemons.join(", "),
+        counts.join(", ")
     );
     if !check.unread.is_empty() {
         text += &format!(
@@ -132,19 +152,20 @@ mod tests {
     #[test]
     fn a_good_file_is_counted_and_unread_sections_named() {
         let text = include_str!("../../../examples/everything.toml");
-        let outcome = Config::parse(text, "lb.toml");
+        let outcome = Config::check_text(text, "lb.toml");
         let mut check = check(Path::new("lb.toml"), &outcome);
         (check.services, check.pools, check.backends) = (Some(2), Some(1), Some(4));
         assert_eq!(
             summary(&check),
-            "lb.toml: ok: 2 services, 1 pool, 4 backends\n\
-             lb.toml: note: this version does not read [cache], [database], [entity], [logic]\n"
+            "lb.toml: ok for lb agent, lb db-proxy, lb logic: 2 services, 1 pool, 4 backends, \
+             1 database, 5 cache servers\n\
+             lb.toml: note: this version does not read [entity]\n"
         );
     }
 
     #[test]
     fn every_mistake_has_its_place_and_its_key() {
-        let outcome = Config::parse("[agent]\ninterfaces = [\"eth0\"]\npim = 1\n", "lb.toml");
+        let outcome = Config::check_text("[agent]\ninterfaces = [\"eth0\"]\npim = 1\n", "lb.toml");
         let check = check(Path::new("lb.toml"), &outcome);
         assert!(!check.ok);
         let mistake = check

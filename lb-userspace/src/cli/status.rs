@@ -2,6 +2,7 @@
 
 mod agent;
 mod backend;
+mod logic;
 mod overview;
 mod select;
 
@@ -11,7 +12,7 @@ use jiff::Timestamp;
 
 use super::output::{print, print_json};
 use super::socket::ClientOptions;
-use crate::control::{Answer, Request, Status};
+use crate::control::{Answer, LogicStatus, Request, Status};
 
 #[derive(Debug, Args)]
 pub(super) struct StatusOptions {
@@ -22,19 +23,31 @@ pub(super) struct StatusOptions {
 }
 
 pub(super) fn run(options: &StatusOptions) -> anyhow::Result<()> {
-    let status = options
+    let told = options
         .client
         .ask(&Request::Status, |answer| match answer {
-            Answer::Status(status) => Ok(*status),
+            Answer::Status(status) => Ok(Told::Agent(status)),
+            Answer::Logic(status) => Ok(Told::Logic(status)),
             other => Err(Box::new(other)),
         })?;
     let now = Timestamp::now();
+    let status = match told {
+        Told::Agent(status) => *status,
+        Told::Logic(status) if options.client.json => return print_json(&status),
+        Told::Logic(status) => return print(&logic::everything(&status, now)),
+    };
     match &options.name {
         None if options.client.json => print_json(&status),
         None => print(&everything(&status, now)),
         Some(name) if options.client.json => print_json(&select::by_name(&status, name)?.status),
         Some(name) => print(&selected_by_name(&status, name, now)?),
     }
+}
+
+/// Who answered.
+enum Told {
+    Agent(Box<Status>),
+    Logic(Box<LogicStatus>),
 }
 
 /// The whole of it.

@@ -22,8 +22,14 @@ use super::{
 };
 
 mod db_proxy;
+mod logic;
 
-pub(super) use self::db_proxy::{DbPool, DbProxy, DbTls};
+pub(super) use self::{
+    db_proxy::{DbPool, DbProxy, DbTls},
+    logic::{
+        Cache, CacheServer, Database, DatabaseServer, Logic, LogicHttp, LogicPostgres, LogicResp,
+    },
+};
 
 /// The file.
 #[derive(Default)]
@@ -36,6 +42,11 @@ pub(super) struct File {
     pub(super) pools_refused: bool,
     pub(super) services: Vec<Service>,
     pub(super) db_proxy: Option<DbProxy>,
+    pub(super) logic: Option<Logic>,
+    pub(super) cache: Option<Cache>,
+    /// `[cache]` was written, well or not.
+    pub(super) has_cache: bool,
+    pub(super) databases: Vec<Database>,
     pub(super) unread: Vec<String>,
 }
 
@@ -165,14 +176,16 @@ impl File {
         let all = |of: Section, out: &mut Diagnostics<'_>| {
             tables(section.name, value, of, out).unwrap_or_default()
         };
+        let one = |of: Section, out: &mut Diagnostics<'_>| {
+            let entries = value.get_ref().as_table()?;
+            let path = section.name.to_owned();
+            Some(Table::open(path, value.span(), of, entries, out))
+        };
         match section.name {
             "agent" => {
                 self.has_agent = true;
-                self.agent = value.get_ref().as_table().map(|entries| {
-                    let path = section.name.to_owned();
-                    let table = Table::open(path, value.span(), Section::Agent, entries, out);
-                    Agent::read(&table, out)
-                });
+                let table = one(Section::Agent, out);
+                self.agent = table.map(|table| Agent::read(&table, out));
             }
             "pool" => {
                 self.pools_refused |= !is_right_shape;
@@ -189,11 +202,23 @@ impl File {
                     .collect();
             }
             "db_proxy" => {
-                self.db_proxy = value.get_ref().as_table().map(|entries| {
-                    let path = section.name.to_owned();
-                    let table = Table::open(path, value.span(), Section::DbProxy, entries, out);
-                    DbProxy::read(&table, out)
-                });
+                let table = one(Section::DbProxy, out);
+                self.db_proxy = table.map(|table| DbProxy::read(&table, out));
+            }
+            "logic" => {
+                let table = one(Section::Logic, out);
+                self.logic = table.map(|table| Logic::read(&table, out));
+            }
+            "cache" => {
+                self.has_cache = true;
+                let table = one(Section::Cache, out);
+                self.cache = table.map(|table| Cache::read(&table, out));
+            }
+            "database" => {
+                self.databases = all(Section::Database, out)
+                    .iter()
+                    .map(|table| Database::read(table, out))
+                    .collect();
             }
             other => self.unread.push(other.to_owned()),
         }

@@ -1,10 +1,16 @@
 //! Every section and key of the configuration, once: the reader refuses what is not here, messages
 //! suggest from here, and a test holds `docs/configuration.md` to it.
 
+use self::cache::{CACHE, CACHE_PRIMARY, CACHE_SPARE, SENTINELS};
 use self::db_proxy::{DB_POOL, DB_PROXY, DB_TLS};
+use self::logic::{
+    DATABASE, DATABASE_SERVER, LOGIC, LOGIC_HTTP, LOGIC_POSTGRES, LOGIC_RESP, LOGIC_TLS,
+};
 use self::tables::{AGENT, BACKEND, CHECK, FLOWS, POOL, SERVICE};
 
+mod cache;
 mod db_proxy;
+mod logic;
 mod tables;
 
 /// What a key is when it is left out.
@@ -46,6 +52,28 @@ pub enum Section {
     Backend,
     /// `[[service]]`
     Service,
+    /// `[[database]]`
+    Database,
+    /// One of a database's `servers`
+    DatabaseServer,
+    /// `[cache]`
+    Cache,
+    /// `sentinels` of `[cache]`
+    Sentinels,
+    /// One of `primaries` of `[cache]`
+    CachePrimary,
+    /// One of `spares` of `[cache]`
+    CacheSpare,
+    /// `[logic]`
+    Logic,
+    /// `tls` of `[logic]`
+    LogicTls,
+    /// `postgres` of `[logic]`
+    LogicPostgres,
+    /// `resp` of `[logic]`
+    LogicResp,
+    /// `http` of `[logic]`
+    LogicHttp,
     /// `[db_proxy]`
     DbProxy,
     /// `pool` of `[db_proxy]`
@@ -105,17 +133,17 @@ pub const TOP: &[TopSection] = &[
     TopSection {
         name: "database",
         shape: Shape::Tables,
-        is_read: false,
+        is_read: true,
     },
     TopSection {
         name: "cache",
         shape: Shape::Table,
-        is_read: false,
+        is_read: true,
     },
     TopSection {
         name: "logic",
         shape: Shape::Table,
-        is_read: false,
+        is_read: true,
     },
     TopSection {
         name: "db_proxy",
@@ -138,6 +166,17 @@ impl Section {
         Self::Check,
         Self::Backend,
         Self::Service,
+        Self::Database,
+        Self::DatabaseServer,
+        Self::Cache,
+        Self::Sentinels,
+        Self::CachePrimary,
+        Self::CacheSpare,
+        Self::Logic,
+        Self::LogicTls,
+        Self::LogicPostgres,
+        Self::LogicResp,
+        Self::LogicHttp,
         Self::DbProxy,
         Self::DbPool,
         Self::DbTls,
@@ -153,6 +192,17 @@ impl Section {
             Self::Check => "check",
             Self::Backend => "backends",
             Self::Service => "[[service]]",
+            Self::Database => "[[database]]",
+            Self::DatabaseServer => "servers",
+            Self::Cache => "[cache]",
+            Self::Sentinels => "[cache].sentinels",
+            Self::CachePrimary => "[cache].primaries",
+            Self::CacheSpare => "[cache].spares",
+            Self::Logic => "[logic]",
+            Self::LogicTls => "[logic].tls",
+            Self::LogicPostgres => "[logic].postgres",
+            Self::LogicResp => "[logic].resp",
+            Self::LogicHttp => "[logic].http",
             Self::DbProxy => "[db_proxy]",
             Self::DbPool => "[db_proxy].pool",
             Self::DbTls => "[db_proxy].tls",
@@ -169,6 +219,17 @@ impl Section {
             Self::Check => CHECK,
             Self::Backend => BACKEND,
             Self::Service => SERVICE,
+            Self::Database => DATABASE,
+            Self::DatabaseServer => DATABASE_SERVER,
+            Self::Cache => CACHE,
+            Self::Sentinels => SENTINELS,
+            Self::CachePrimary => CACHE_PRIMARY,
+            Self::CacheSpare => CACHE_SPARE,
+            Self::Logic => LOGIC,
+            Self::LogicTls => LOGIC_TLS,
+            Self::LogicPostgres => LOGIC_POSTGRES,
+            Self::LogicResp => LOGIC_RESP,
+            Self::LogicHttp => LOGIC_HTTP,
             Self::DbProxy => DB_PROXY,
             Self::DbPool => DB_POOL,
             Self::DbTls => DB_TLS,

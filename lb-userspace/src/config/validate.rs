@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use super::{
-    BACKENDS_MAX, Config, DbProxy, POOLS_MAX, SERVICES_MAX, Service,
+    BACKENDS_MAX, Cache, Config, Database, DbProxy, LogicConfig, POOLS_MAX, Parts, SERVICES_MAX,
+    Service,
     error::Diagnostics,
     field::Field,
     file,
@@ -15,18 +16,26 @@ use super::{
 mod address;
 mod agent;
 mod backend;
+mod cache;
 mod check;
 mod db_proxy;
+mod logic;
 mod pool;
 mod range;
 mod service;
 
-/// Checks the whole file. `None`, and also a value, may come with reports: the caller looks.
+/// Checks the whole file for the gateway's agent. `None`, and also a value, may come with reports:
+/// the caller looks.
 pub(super) fn config(
     file: &file::File,
     source: &Path,
     out: &mut Diagnostics<'_>,
 ) -> Option<Config> {
+    others(file, out);
+    gateway(file, source, out)
+}
+
+fn gateway(file: &file::File, source: &Path, out: &mut Diagnostics<'_>) -> Option<Config> {
     let agent = agent(file, out);
     let pools: Vec<_> = file
         .pools
@@ -83,11 +92,91 @@ pub(super) fn db_proxy_alone(
         out.refuse(&(0..0), "db_proxy", "is missing", right);
         return None;
     };
-    let has_gateway = file.has_agent || !file.pools.is_empty() || !file.services.is_empty();
-    if has_gateway {
-        return config(file, source, out)?.db_proxy;
+    others(file, out);
+    if has_gateway(file) {
+        return gateway(file, source, out)?.db_proxy;
     }
     db_proxy::db_proxy(written, out)
+}
+
+/// Checks the file for `lb logic`, the same way.
+pub(super) fn logic_alone(
+    file: &file::File,
+    source: &Path,
+    out: &mut Diagnostics<'_>,
+) -> Option<LogicConfig> {
+    if file.logic.is_none() {
+        let right = "write [logic] with resp, postgres or http";
+        out.refuse(&(0..0), "logic", "is missing", right);
+    }
+    parts(file, source, out)?.logic
+}
+
+/// Checks the file, whatever daemons it is for.
+pub(super) fn parts(file: &file::File, source: &Path, out: &mut Diagnostics<'_>) -> Option<Parts> {
+    let behind = behind_logic(file, out);
+    let logic = file.logic.as_ref().map(|written| {
+        let (cache, databases) = behind.clone()?;
+        Some(LogicConfig {
+            source: source.to_owned(),
+            logic: logic::logic(written, file, out)?,
+            cache,
+            databases,
+        })
+    });
+    // A file for nobody is meant for the gateway, and says what that lacks.
+    let is_for_others = file.logic.is_some()
+        || file.db_proxy.is_some()
+        || file.has_cache
+        || !file.databases.is_empty();
+    let gateway = (has_gateway(file) || !is_for_others).then(|| gateway(file, source, out));
+    let db_proxy = match (&gateway, &file.db_proxy) {
+        (Some(gateway), _) => gateway.as_ref()?.db_proxy.clone(),
+        (None, Some(written)) => Some(db_proxy::db_proxy(written, out)?),
+        (None, None) => None,
+    };
+    Some(Parts {
+        gateway: all_or_nothing(gateway)?,
+        db_proxy,
+        logic: all_or_nothing(logic)?,
+        databases: file.databases.len(),
+        cache: behind?.0,
+        unread: file.unread.clone(),
+        source: source.to_owned(),
+    })
+}
+
+/// What is for `lb logic` must be right, also for others who read the file.
+fn others(file: &file::File, out: &mut Diagnostics<'_>) {
+    behind_logic(file, out);
+    if let Some(written) = &file.logic {
+        logic::logic(written, file, out);
+    }
+}
+
+/// What may be absent must be good where it is there.
+fn all_or_nothing<T>(part: Option<Option<T>>) -> Option<Option<T>> {
+    match part {
+        Some(part) => part.map(Some),
+        None => Some(None),
+    }
+}
+
+/// `[cache]` and `[[database]]`, also where nobody on this host reads them.
+fn behind_logic(
+    file: &file::File,
+    out: &mut Diagnostics<'_>,
+) -> Option<(Option<Cache>, Vec<Database>)> {
+    let databases = logic::databases(&file.databases, out);
+    let cache = file
+        .cache
+        .as_ref()
+        .map(|written| cache::cache(written, out));
+    Some((all_or_nothing(cache)?, databases?))
+}
+
+fn has_gateway(file: &file::File) -> bool {
+    file.has_agent || file.pools_refused || !file.pools.is_empty() || !file.services.is_empty()
 }
 
 fn agent(file: &file::File, out: &mut Diagnostics<'_>) -> Option<super::Agent> {

@@ -205,3 +205,53 @@ words! {
         Quic = "quic",
     }
 }
+
+words! {
+    /// Who decides that a cache server has failed.
+    Authority {
+        /// Redis Sentinel.
+        Sentinel = "sentinel",
+        /// This daemon alone.
+        Local = "local",
+    }
+}
+
+words! {
+    /// How keys are spread over layer one.
+    HashKind {
+        /// A Maglev table over the servers' names.
+        Maglev = "maglev",
+        /// As nutcracker does with `distribution: ketama` and `hash: fnv1a_64`.
+        Ketama = "ketama",
+    }
+}
+
+words! {
+    /// Whether a write to the cache is answered before its copy has it.
+    WriteMode {
+        /// Yes.
+        Async = "async",
+        /// No.
+        Sync = "sync",
+    }
+}
+
+words! {
+    /// What reads do between a failure and its verdict.
+    DuringFailover {
+        /// The copy answers, by at most its lag behind.
+        Serve = "serve",
+        /// They wait.
+        Strict = "strict",
+    }
+}
+
+words! {
+    /// Where reads of a database go.
+    ReadRoute {
+        /// Known reads to standbys.
+        Split = "split",
+        /// Everything to the primary.
+        Primary = "primary",
+    }
+}

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Proxy;
-use super::client::Client;
 use super::pool::Pool;
-use super::stream::Stream;
+use crate::downstream::postgres::clients::Client;
+use crate::transport::stream::Stream;
 use crate::wire::postgres::error::{PgError, code};
 use crate::wire::postgres::frame::{self, HEADER_BYTES};
 use crate::wire::postgres::write;

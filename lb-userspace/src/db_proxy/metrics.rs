@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::Proxy;
 use super::pool::Pool;
-use super::stats::Histogram;
+use crate::telemetry::histogram::Histogram;
 
 /// How long a scraper may take to send its request, and to read the answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);

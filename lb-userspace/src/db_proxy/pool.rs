@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::Proxy;
-use super::server::{Credentials, Server, ServerError};
-use super::settings::Settings;
 use super::stats::PoolStats;
+use crate::upstream::postgres::settings::Settings;
+use crate::upstream::postgres::{self, Credentials, ServerError};
 use crate::wire::postgres::error::{PgError, code};
 use crate::wire::postgres::write;
 
@@ -28,6 +28,17 @@ const GREETINGS_MAX: usize = 256;
 pub(super) struct PoolKey {
     pub database: String,
     pub user: String,
+}
+
+/// A server connection of a pool.
+pub(super) type Server = postgres::Server<Membership>;
+
+/// What ties a server connection to its pool.
+#[derive(Debug)]
+pub(super) struct Membership {
+    /// The pool's way to make everybody log in again: servers of older generations are closed.
+    generation: u64,
+    _place: Place,
 }
 
 /// What a waiting client gets.
@@ -66,7 +77,7 @@ pub(super) struct Pool {
 
 /// One of a pool's places for connections; free again when dropped.
 #[derive(Debug)]
-pub(super) struct Place(Rc<Cell<usize>>, Weak<Pool>);
+struct Place(Rc<Cell<usize>>, Weak<Pool>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -148,7 +159,7 @@ impl Pool {
 
     /// Takes a clean server back, and gives it to whoever waits longest.
     pub fn give(&self, mut server: Box<Server>) {
-        if server.generation != self.generation.get() {
+        if server.tie.generation != self.generation.get() {
             return;
         }
         while !self.paused.get() {
@@ -187,9 +198,13 @@ impl Pool {
         let credentials = self.credentials.borrow().clone();
         let connector = proxy.connector.borrow().clone();
         let (user, database) = (&self.key.user, &self.key.database);
-        let (pristine, generation) = (proxy.pristine.clone(), self.generation.get());
+        let pristine = proxy.pristine.clone();
+        let membership = Membership {
+            generation: self.generation.get(),
+            _place: place,
+        };
         let connected = connector
-            .connect(user, database, &credentials, pristine, place, generation)
+            .connect(user, database, &credentials, pristine, membership)
             .await;
         self.connecting.set(self.connecting.get() - 1);
         match connected {

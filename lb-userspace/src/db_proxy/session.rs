@@ -7,7 +7,6 @@
 mod downstream;
 mod relay;
 mod settle;
-mod tracking;
 mod upstream;
 
 use std::collections::HashMap;
@@ -15,15 +14,15 @@ use std::rc::Rc;
 use std::time::Instant;
 
 pub(super) use self::settle::{check_out, give};
-use self::tracking::Tracking;
-use super::client::Client;
-use super::pool::Pool;
-use super::server::Server;
-use super::settings::Settings;
-use super::statements::Statement;
-use super::stream::Stream;
-use super::{Proxy, bytes};
+use super::Proxy;
+use super::pool::{Pool, Server};
 use crate::config::PoolMode;
+use crate::downstream::postgres::clients::Client;
+use crate::transport::stream::Stream;
+use crate::upstream::postgres::settings::Settings;
+use crate::upstream::postgres::statements::Statement;
+use crate::upstream::postgres::tracking::Tracking;
+use crate::wire::buffer;
 use crate::wire::postgres::error::PgError;
 
 /// The longest message that is looked at as a whole. Longer ones pass through unread, and pin
@@ -157,7 +156,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         for buffer in [&mut self.input, &mut self.to_client, &mut self.to_server] {
-            bytes::give_back(buffer);
+            buffer::give_back(buffer);
         }
     }
 }

@@ -102,6 +102,7 @@ fn answers_to(request: &Request) -> Vec<Answer> {
         }),
         Request::Reload { dry_run } => Answer::Reload(answers::reload(*dry_run)),
         Request::Route { .. } => Answer::Route(Box::new(answers::route())),
+        Request::Cache => Answer::Error("no cache".into()),
         Request::Events { .. } => return vec![answers::event(1), answers::event(2), Answer::End],
     };
     vec![answer]

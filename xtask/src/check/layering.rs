@@ -10,12 +10,13 @@ use anyhow::{Result, bail};
 use super::source::{self, code_only, without_tests};
 
 /// The modules of lb-userspace, the highest layer first. A module may use those of lower layers.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 7] = [
     &["main", "cli"],
     // The roles: three daemons that happen to share a binary.
     &["agent", "logic", "db_proxy"],
-    &["control", "upstream"],
-    &["failover", "health"],
+    &["control", "downstream"],
+    &["upstream"],
+    &["failover", "health", "maglev", "transport"],
     &["wire", "config"],
     &["runtime", "telemetry"],
 ];
@@ -26,7 +27,7 @@ const PURE: [&str; 6] = [
     "failover",
     "health/threshold",
     "agent/plan",
-    "agent/maglev",
+    "maglev",
     "agent/flows",
 ];
 

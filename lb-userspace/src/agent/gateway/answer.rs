@@ -34,6 +34,9 @@ impl Gateway {
             } => self
                 .route(vip, &protocol, from)
                 .map(|route| Some(Answer::Route(Box::new(route)))),
+            Request::Cache => Err(anyhow::anyhow!(
+                "the agent has no cache; name the socket of lb logic with --socket"
+            )),
             Request::Events { follow } => {
                 self.events.send(follow, answers);
                 return;

@@ -1,5 +1,6 @@
 //! What `--json` prints is a contract: fields are only ever added, and docs/json.md has them all.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -8,9 +9,13 @@ use serde_json::Value;
 
 use super::{event, status};
 use crate::agent::detach::DetachReport;
+use crate::cli::cache::plan;
 use crate::cli::check;
 use crate::config::Config;
-use crate::control::{Moved, RecordStatus, Reload, Route, Rung};
+use crate::control::{
+    CacheServerStatus, CacheStatus, LogicStatus, Moved, RecordStatus, Reload, Route, Rung,
+    SentinelStatus, TierStatus,
+};
 
 /// Every object with its fields, in order. A field that is missing here has been renamed or removed
 /// in the code: scripts of users break by it. One that is new is added here and to the document.
@@ -181,9 +186,71 @@ const OBJECTS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "Logic",
+        &[
+            "version",
+            "pid",
+            "since",
+            "config",
+            "config_since",
+            "config_error",
+            "threads",
+            "ready",
+            "tiers",
+        ],
+    ),
+    (
+        "Tier",
+        &["name", "listen", "ready", "reason", "clients", "counts"],
+    ),
+    (
+        "Cache",
+        &[
+            "authority",
+            "hash",
+            "writes",
+            "during_failover",
+            "failover_share",
+            "max_failover_share",
+            "servers",
+            "sentinels",
+        ],
+    ),
+    (
+        "CacheServer",
+        &[
+            "name",
+            "layer",
+            "address",
+            "copy",
+            "share",
+            "state",
+            "reason",
+            "since",
+            "lag_seconds",
+            "run_id",
+            "counts",
+        ],
+    ),
+    ("Sentinel", &["address", "connected", "news"]),
+    ("Plan", &["copies", "spares", "sentinel"]),
+    (
+        "Placed",
+        &["primary", "address", "copy", "source", "command"],
+    ),
+    (
         "Check",
         &[
-            "ok", "file", "services", "pools", "backends", "unread", "errors",
+            "ok",
+            "file",
+            "services",
+            "pools",
+            "backends",
+            "databases",
+            "caches",
+            "daemons",
+            "unread",
+            "errors",
         ],
     ),
     ("Mistake", &["line", "column", "key", "message"]),
@@ -232,9 +299,56 @@ fn examples() -> Vec<Value> {
             state: "up".into(),
         }],
     });
+    let logic = value(LogicStatus {
+        version: "0.1.0".into(),
+        pid: 1,
+        since: String::new(),
+        config: String::new(),
+        config_since: String::new(),
+        config_error: None,
+        threads: 1,
+        ready: true,
+        tiers: vec![TierStatus {
+            name: "resp".into(),
+            listen: vec![],
+            ready: true,
+            reason: None,
+            clients: 0,
+            counts: BTreeMap::new(),
+        }],
+    });
+    let cache = value(CacheStatus {
+        authority: "sentinel".into(),
+        hash: "maglev".into(),
+        writes: "async".into(),
+        during_failover: "serve".into(),
+        failover_share: 0.0,
+        max_failover_share: 0.5,
+        servers: vec![CacheServerStatus {
+            name: "cache-1".into(),
+            layer: 1,
+            address: String::new(),
+            copy: None,
+            share: 1.0,
+            state: "up".into(),
+            reason: String::new(),
+            since: String::new(),
+            lag_seconds: None,
+            run_id: None,
+            counts: BTreeMap::new(),
+        }],
+        sentinels: vec![SentinelStatus {
+            address: String::new(),
+            connected: true,
+            news: None,
+        }],
+    });
+    let everything = include_str!("../../../../examples/everything.toml");
+    let everything = Config::check_text(everything, "lb.toml").expect("it is good");
+    let plan = value(plan::plan(&everything.cache.expect("it has one"), &[]));
     let check = value(check::check(
         Path::new("lb.toml"),
-        &Config::parse("colour = 1", "lb.toml"),
+        &Config::check_text("colour = 1", "lb.toml"),
     ));
     let part = |object: &Value, pointer| object.pointer(pointer).expect(pointer).clone();
     vec![
@@ -256,6 +370,13 @@ fn examples() -> Vec<Value> {
         part(&route, "/record"),
         part(&route, "/ladder/0"),
         value(event(1)),
+        logic.clone(),
+        part(&logic, "/tiers/0"),
+        cache.clone(),
+        part(&cache, "/servers/0"),
+        part(&cache, "/sentinels/0"),
+        plan.clone(),
+        part(&plan, "/copies/0"),
         check.clone(),
         part(&check, "/errors/0"),
         value(DetachReport::default()),

@@ -57,12 +57,18 @@ impl DbProxy {
             tls: table
                 .table("tls", Section::DbTls, out)
                 .written()
-                .map(|table| DbTls {
-                    certificate: table.field("certificate", out),
-                    key: table.field("key", out),
-                }),
+                .map(|table| DbTls::read(table, out)),
             control: table.field("control", out),
             metrics: table.field("metrics", out),
+        }
+    }
+}
+
+impl DbTls {
+    pub(super) fn read(table: &Table<'_>, out: &mut Diagnostics<'_>) -> Self {
+        Self {
+            certificate: table.field("certificate", out),
+            key: table.field("key", out),
         }
     }
 }

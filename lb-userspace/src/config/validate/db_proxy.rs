@@ -17,7 +17,7 @@ const LISTEN_DEFAULT: SocketAddr =
 const SERVER_DEFAULT: &str = "/var/run/postgresql";
 const SERVER_PORT_DEFAULT: u16 = 5432;
 /// The most bytes of the path of a Unix socket, its name included.
-const SOCKET_BYTES_MAX: usize = 107;
+const SOCKET_BYTES_MAX: usize = range::SOCKET_BYTES_MAX;
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -35,13 +35,11 @@ pub(super) fn db_proxy(file: &file::DbProxy, out: &mut Diagnostics<'_>) -> Optio
         file.server_tls
             .refuse(out, "is set, and server is a Unix socket", right);
     }
-    range::path(
-        &file.control,
-        "/run/lb/db-proxy.sock",
-        SOCKET_BYTES_MAX,
-        out,
-    );
-    let tls = file.tls.as_ref().map(|written| tls(written, out));
+    range::socket(&file.control, "/run/lb/db-proxy.sock", out);
+    let tls = file
+        .tls
+        .as_ref()
+        .map(|written| tls(written, Section::DbTls, out));
     Some(DbProxy {
         listen: file.listen.or(LISTEN_DEFAULT),
         server: server?,
@@ -105,9 +103,14 @@ fn path(field: &Field<String>, out: &mut Diagnostics<'_>) -> Option<PathBuf> {
     Some(range::directory(field, "/etc/lb", out))
 }
 
-fn tls(file: &file::DbTls, out: &mut Diagnostics<'_>) -> Option<DbTls> {
+/// A certificate and its key; `section` is the one that the table has in the documentation.
+pub(super) fn tls(
+    file: &file::DbTls,
+    section: Section,
+    out: &mut Diagnostics<'_>,
+) -> Option<DbTls> {
     let mut required = |field: &Field<String>| {
-        field.required(Section::DbTls, out)?;
+        field.required(section, out)?;
         path(field, out)
     };
     let (certificate, key) = (required(&file.certificate), required(&file.key));

@@ -10,6 +10,8 @@ use crate::config::{
 const NAME_BYTES_MAX: usize = 63;
 /// The most bytes of a path; Linux takes no longer ones (`PATH_MAX`, with its zero byte).
 const PATH_BYTES_MAX: usize = 4095;
+/// The most bytes of the path of a Unix socket, its name included.
+pub(super) const SOCKET_BYTES_MAX: usize = 107;
 
 /// A whole number within `range`, or the default when left out.
 pub(super) fn number<T>(
@@ -112,6 +114,11 @@ pub(super) fn path(
         );
     }
     path.into()
+}
+
+/// The path of a Unix socket, or the default when left out.
+pub(super) fn socket(field: &Field<String>, default: &str, out: &mut Diagnostics<'_>) -> PathBuf {
+    path(field, default, SOCKET_BYTES_MAX, out)
 }
 
 /// A directory: as a path, as long as the system allows.

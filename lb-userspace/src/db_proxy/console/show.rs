@@ -3,7 +3,7 @@
 use super::Table;
 use crate::db_proxy::Proxy;
 use crate::db_proxy::pool::Pool;
-use crate::db_proxy::stats::Histogram;
+use crate::telemetry::histogram::Histogram;
 use crate::wire::postgres::error::{PgError, code};
 
 /// Answers SHOW and the words behind it.
@@ -114,7 +114,9 @@ fn pools(proxy: &Proxy) -> Table {
 
 fn clients(proxy: &Proxy) -> Table {
     let rows = proxy.clients.all().into_iter().map(|client| {
-        let server = client.serving().map(|(key, _)| key.process.to_string());
+        let server = client
+            .serving()
+            .map(|cancels| cancels.process().to_string());
         vec![
             "C".to_owned(),
             client.user.to_string(),
@@ -154,7 +156,7 @@ fn servers(proxy: &Proxy) -> Table {
                 pool.key.user.clone(),
                 pool.key.database.clone(),
                 "idle".to_owned(),
-                server.key.process.to_string(),
+                server.cancels.process().to_string(),
                 server.since.elapsed().as_secs().to_string(),
                 server.used.elapsed().as_secs().to_string(),
                 server.prepared.len().to_string(),
@@ -162,13 +164,13 @@ fn servers(proxy: &Proxy) -> Table {
         });
     }
     for client in proxy.clients.all() {
-        if let Some((key, _)) = client.serving() {
+        if let Some(cancels) = client.serving() {
             rows.push(vec![
                 "S".to_owned(),
                 client.user.to_string(),
                 client.database.to_string(),
                 "active".to_owned(),
-                key.process.to_string(),
+                cancels.process().to_string(),
                 String::new(),
                 String::new(),
                 String::new(),

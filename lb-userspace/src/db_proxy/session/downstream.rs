@@ -2,11 +2,12 @@
 //! session's state, and when the server is free.
 
 use super::{End, Session};
-use crate::db_proxy::server::{Awaited, Fate, Server};
-use crate::db_proxy::splice::Splice;
+use crate::db_proxy::pool::Server;
+use crate::upstream::postgres::{Awaited, Fate};
 use crate::wire::postgres::error::{PgError, code};
 use crate::wire::postgres::frame::{self, HEADER_BYTES};
 use crate::wire::postgres::write;
+use crate::wire::splice::Splice;
 
 /// Messages of the server that are looked at are never longer, whatever it says.
 const LOOKED_AT_BYTES_MAX: usize = 64 << 10;
@@ -96,8 +97,8 @@ impl Session {
         self.tracking.failed();
         if error.code == code::FEATURE_NOT_SUPPORTED {
             // "cached plan must not change result type": other clients prepare it again, which
-            // would not help as long as this server still has the old one.
-            server.prepared.clear();
+            // would not help as long as this server goes on with the old one.
+            server.prepared.expire();
         }
         server.answers.fail(&mut server.prepared);
     }

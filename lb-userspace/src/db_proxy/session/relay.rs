@@ -4,8 +4,8 @@ use std::io;
 use std::task::{Context, Poll};
 
 use super::{End, Session};
-use crate::db_proxy::bytes;
-use crate::db_proxy::splice::Splice;
+use crate::wire::buffer;
+use crate::wire::splice::Splice;
 
 /// So many bytes may wait for a client that does not read.
 const UNREAD_BYTES_MAX: usize = 64 << 10;
@@ -68,8 +68,8 @@ impl Session {
             return Ok(false);
         }
         match self.client.poll_out(cx, &self.to_client) {
-            Poll::Ready(Ok(count)) => bytes::consume(&mut self.to_client, count),
-            Poll::Ready(Err(_)) if self.is_leaving => bytes::give_back(&mut self.to_client),
+            Poll::Ready(Ok(count)) => buffer::consume(&mut self.to_client, count),
+            Poll::Ready(Err(_)) if self.is_leaving => buffer::give_back(&mut self.to_client),
             Poll::Ready(Err(_)) => return Err(End::Lost),
             Poll::Pending => return Ok(false),
         }
@@ -81,13 +81,13 @@ impl Session {
             return Ok(false);
         }
         let Some(server) = &mut self.server else {
-            bytes::give_back(&mut self.to_server);
+            buffer::give_back(&mut self.to_server);
             return Ok(true);
         };
         match server.stream.poll_out(cx, &self.to_server) {
-            Poll::Ready(Ok(count)) => bytes::consume(&mut self.to_server, count),
+            Poll::Ready(Ok(count)) => buffer::consume(&mut self.to_server, count),
             // What it said before it closed may still be read.
-            Poll::Ready(Err(_)) => bytes::give_back(&mut self.to_server),
+            Poll::Ready(Err(_)) => buffer::give_back(&mut self.to_server),
             Poll::Pending => return Ok(false),
         }
         Ok(true)
@@ -116,11 +116,11 @@ impl Session {
         if self.input.is_empty() {
             let mut splice = Splice::new(read, &mut scratch.out);
             let taken = self.take_client_bytes(read, &mut splice)?;
-            bytes::append(&mut self.input, &read[taken.count..]);
+            buffer::append(&mut self.input, &read[taken.count..]);
             self.send_up(cx, splice.finish(taken.count))?;
             return Ok(Poll::Ready(taken.needs_server));
         }
-        bytes::append(&mut self.input, read);
+        buffer::append(&mut self.input, read);
         self.take_input_with(cx, &mut scratch.out).map(Poll::Ready)
     }
 
@@ -137,7 +137,7 @@ impl Session {
         let mut splice = Splice::new(&input, out);
         let taken = self.take_client_bytes(&input, &mut splice)?;
         let sent = self.send_up(cx, splice.finish(taken.count));
-        bytes::consume(&mut input, taken.count);
+        buffer::consume(&mut input, taken.count);
         self.input = input;
         sent?;
         Ok(taken.needs_server)
@@ -153,7 +153,7 @@ impl Session {
             Poll::Ready(Err(_)) => return Ok(()),
             Poll::Pending => 0,
         };
-        bytes::append(&mut self.to_server, &bytes[written..]);
+        buffer::append(&mut self.to_server, &bytes[written..]);
         Ok(())
     }
 
@@ -199,11 +199,11 @@ impl Session {
         // The server is free before its answer is written: the next client does not wait for it.
         self.keep_or_release(server);
         match self.client.poll_out(cx, result) {
-            Poll::Ready(Ok(written)) => bytes::append(&mut self.to_client, &result[written..]),
+            Poll::Ready(Ok(written)) => buffer::append(&mut self.to_client, &result[written..]),
             // Who said good-bye need not wait for answers; what was asked for is done.
             Poll::Ready(Err(_)) if self.is_leaving => {}
             Poll::Ready(Err(_)) => return Err(End::Lost),
-            Poll::Pending => bytes::append(&mut self.to_client, result),
+            Poll::Pending => buffer::append(&mut self.to_client, result),
         }
         Ok(true)
     }
@@ -225,7 +225,7 @@ impl Session {
                 Poll::Ready(Ok(0)) => {
                     return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                 }
-                Poll::Ready(Ok(count)) => bytes::append(&mut self.input, &scratch.read[..count]),
+                Poll::Ready(Ok(count)) => buffer::append(&mut self.input, &scratch.read[..count]),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }

@@ -3,12 +3,13 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
 use super::{End, Session};
-use crate::db_proxy::server::{Server, ServerError};
-use crate::db_proxy::settings::{self, Settings};
-use crate::db_proxy::{Proxy, bytes, cancel, pool::Pool};
+use crate::db_proxy::Proxy;
+use crate::db_proxy::pool::{Pool, Server};
+use crate::downstream::postgres::say_good_bye;
+use crate::upstream::postgres::ServerError;
+use crate::upstream::postgres::settings::{self, Settings};
+use crate::wire::buffer;
 use crate::wire::postgres::error::{PgError, code};
 
 /// How long a client may take to read the last words.
@@ -36,7 +37,7 @@ impl Session {
 
     /// The server works for this client from now on.
     pub(super) fn begin(&mut self, server: Box<Server>) {
-        self.me.is_served_by(Some(&server));
+        self.me.is_served_by(Some(&server.cancels));
         self.was_told = false;
         self.server = Some(server);
     }
@@ -70,8 +71,8 @@ impl Session {
             tracing::info!(client = self.me.id, user = %self.pool.key.user, %error, "client refused");
             error.write(&mut last);
         }
-        say_good_bye(&mut self.client, &last).await;
-        bytes::give_back(&mut last);
+        say_good_bye(&mut self.client, &last, LAST_WORDS_TIMEOUT).await;
+        buffer::give_back(&mut last);
     }
 
     fn server_lost(&self) -> PgError {
@@ -90,9 +91,7 @@ impl Session {
         let is_clean = server.is_silent() && self.to_server.is_empty() && !is_in_the_middle;
         if !is_clean || matches!(end, End::ServerLost { .. }) {
             if !matches!(end, End::ServerLost { .. }) {
-                let proxy = Rc::clone(&self.proxy);
-                let key = Rc::clone(&server.key);
-                tokio::task::spawn_local(cancel::abandoned(proxy, key));
+                tokio::task::spawn_local(Rc::clone(&server.cancels).cancel());
             }
             return;
         }
@@ -174,19 +173,4 @@ pub(in super::super) fn give(pool: &Rc<Pool>, server: Box<Server>) {
         server.cancels.settle().await;
         pool.give(server);
     });
-}
-
-/// Writes the last words, and waits for the client to close, so that they are not lost to a reset.
-async fn say_good_bye(client: &mut super::Stream, last: &[u8]) {
-    let words = async {
-        if !last.is_empty() {
-            client.write_all(last).await?;
-        }
-        client.flush().await?;
-        client.shutdown().await?;
-        let mut rest = [0; 512];
-        while !last.is_empty() && client.read(&mut rest).await? > 0 {}
-        Ok::<_, std::io::Error>(())
-    };
-    let _ = tokio::time::timeout(LAST_WORDS_TIMEOUT, words).await;
 }

@@ -6,15 +6,15 @@ use std::time::Instant;
 
 use super::relay::Taken;
 use super::{End, LOOKED_AT_BYTES_MAX, STATEMENTS_MAX, Session, UNNAMED_BYTES_MAX};
-use crate::db_proxy::bytes;
-use crate::db_proxy::server::Awaited;
-use crate::db_proxy::splice::Splice;
-use crate::db_proxy::statements::{self, Statement};
+use crate::upstream::postgres::Awaited;
+use crate::upstream::postgres::statements::{self, Statement};
+use crate::wire::buffer;
 use crate::wire::postgres::error::{PgError, code};
 use crate::wire::postgres::frame::{self, HEADER_BYTES, Header};
 use crate::wire::postgres::frontend::{self, Object};
 use crate::wire::postgres::sql::{self, Trace};
 use crate::wire::postgres::write;
+use crate::wire::splice::Splice;
 
 /// Names of statements and portals may take so many bytes.
 const NAMES_BYTES_MAX: usize = 8 << 10;
@@ -174,7 +174,7 @@ impl Session {
         }
         let mut ready = Vec::new();
         write::ready(&mut ready, b'I');
-        bytes::append(&mut self.to_client, &ready);
+        buffer::append(&mut self.to_client, &ready);
         Pass::Dropped
     }
 
@@ -211,7 +211,7 @@ impl Session {
     fn deallocates(&self, body: &[u8]) -> Option<Vec<u8>> {
         let names = self.names.as_ref()?;
         let is_open = |server: &Box<_>| {
-            let server: &crate::db_proxy::server::Server = server;
+            let server: &crate::db_proxy::pool::Server = server;
             !server.is_silent() || server.answers.state == b'E'
         };
         if !matches!(body.first(), Some(b'D' | b'd' | b' '))
@@ -234,7 +234,7 @@ impl Session {
         let mut answer = Vec::new();
         write::command_complete(&mut answer, "DEALLOCATE");
         write::ready(&mut answer, state);
-        bytes::append(&mut self.to_client, &answer);
+        buffer::append(&mut self.to_client, &answer);
     }
 
     fn parse(&mut self, message: Message<'_>, splice: &mut Splice<'_>) -> Result<Pass, End> {
@@ -306,9 +306,10 @@ impl Session {
         let Some(server) = &mut self.server else {
             return;
         };
-        if let Some(forgotten) = server.prepared.learn(statement.id, most) {
+        for forgotten in server.prepared.learn(statement.id, most) {
             write::statement(out, b'C', &statements::name(forgotten));
-            server.answers.sent(Awaited::OwnClose, &mut server.prepared);
+            let close = Awaited::OwnClose(forgotten);
+            server.answers.sent(close, &mut server.prepared);
         }
         write::parse(out, &statement.name(), &statement.definition);
         server.answers.sent(awaited, &mut server.prepared);
@@ -402,7 +403,7 @@ impl Session {
             self.sent(Awaited::AnswerClose);
             self.answer_own();
         } else {
-            bytes::append(&mut self.to_client, write::CLOSE_COMPLETE);
+            buffer::append(&mut self.to_client, write::CLOSE_COMPLETE);
         }
         Ok(Pass::Dropped)
     }
@@ -414,7 +415,7 @@ impl Session {
                 Awaited::AnswerParse => write::PARSE_COMPLETE,
                 _ => write::CLOSE_COMPLETE,
             };
-            bytes::append(&mut self.to_client, answer);
+            buffer::append(&mut self.to_client, answer);
         }
     }
 }

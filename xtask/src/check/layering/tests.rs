@@ -140,7 +140,7 @@ fn pure_modules_do_not_wait_or_ask() {
             "reads the clock",
         ),
         (
-            "agent/maglev/draw",
+            "maglev/draw",
             "use std::{net::UdpSocket};",
             "`UdpSocket` is a socket",
         ),
@@ -156,7 +156,7 @@ fn pure_modules_may_name_times_and_addresses_and_test_as_they_like() {
             "health/threshold",
             "use std::time::{Duration, Instant}; fn f(now: Instant) {}",
         ),
-        ("agent/maglev", "use std::net::IpAddr;"),
+        ("maglev", "use std::net::IpAddr;"),
         (
             "agent/plan",
             "#[cfg(test)]\nmod tests { fn now() { Instant::now() } }",

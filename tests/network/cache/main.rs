@@ -1,0 +1,4 @@
+//! The cache tier under faults: real Redis servers, copies and Sentinels, each on a host of its
+//! own, which are killed, frozen, cut off and brought back.
+
+mod rig;
