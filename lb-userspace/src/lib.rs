@@ -10,6 +10,7 @@ pub mod health;
 pub mod logic;
 pub mod maglev;
 pub mod runtime;
+pub mod sql;
 pub mod telemetry;
 mod transport;
 mod upstream;
