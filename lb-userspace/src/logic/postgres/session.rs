@@ -26,11 +26,13 @@ use self::aborted::Aborted;
 use self::held::Held;
 pub(super) use self::prepare::refusal;
 use self::relay::Relay;
+use super::classes::Hold;
 use super::cluster::Cluster;
 use super::pool::{Key, Upstream};
 use super::worker::Worker;
 use crate::downstream::postgres::clients::Client;
 use crate::downstream::postgres::say_good_bye;
+use crate::sql;
 use crate::transport::stream::Stream;
 use crate::upstream::postgres::Credentials;
 use crate::upstream::postgres::settings::Settings;
@@ -127,6 +129,10 @@ pub(super) struct Session {
     worker: Rc<Worker>,
     who: Rc<Identity>,
     shard: usize,
+    /// What is known of its database's statements.
+    known: Hold,
+    /// Whether its client's encoding lets statements be read.
+    is_readable: bool,
     me: Rc<Client>,
     client: Stream,
     mode: Mode,
@@ -146,8 +152,14 @@ pub(super) struct Session {
     unnamed_is_read: bool,
     tracking: Tracking,
     floor: Floor,
-    /// A read was refused by standbys: this segment goes to the primary.
+    /// A standby found that the next segment is no read.
     is_for_primary: bool,
+    /// Standbys cannot answer the next segment: the primary does, though it is a read.
+    reads_from_primary: bool,
+    /// The next segment was refused by whom it is for: nobody is asked before something changes.
+    must_wait: bool,
+    /// How many reads standbys could not do for the sake of this session's settings.
+    settings_refused: u32,
     /// Everything up to the next Sync is answered with an error that was told already.
     is_skipping: bool,
     /// An aborted transaction has a statement that ends it: whether that is a commit.
@@ -175,6 +187,8 @@ impl Session {
     ) -> Self {
         let servers = who.cluster.servers.len();
         Self {
+            known: worker.classes.hold(&worker, &who, shard),
+            is_readable: true,
             worker,
             who,
             shard,
@@ -193,6 +207,9 @@ impl Session {
             tracking: Tracking::default(),
             floor: Floor::default(),
             is_for_primary: false,
+            reads_from_primary: false,
+            must_wait: false,
+            settings_refused: 0,
             is_skipping: false,
             aborted_ending: None,
             turn: 0,
@@ -207,6 +224,7 @@ impl Session {
 
     /// The connection that its login was tried with is its own from now on.
     pub fn has(&mut self, server: usize, upstream: Box<Upstream>) {
+        self.looks_at_encoding(&upstream);
         self.upstreams[server] = Some(upstream);
     }
 
@@ -361,6 +379,17 @@ impl Session {
             Poll::Pending => buffer::append(&mut self.to_client, bytes),
         }
         Ok(())
+    }
+
+    /// Whether a query is known to read only.
+    fn only_reads(&self, sql: &[u8]) -> bool {
+        self.is_readable && self.known.only_reads(sql)
+    }
+
+    fn looks_at_encoding(&mut self, upstream: &Upstream) {
+        let mut parameters = upstream.parameters.iter();
+        let encoding = parameters.find(|(name, _)| name == "client_encoding");
+        self.is_readable = encoding.is_none_or(|(_, encoding)| sql::is_readable(encoding));
     }
 
     fn pin(&mut self, server: usize, why: &str) {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::classes::Slots;
 use super::cluster::{Cluster, Count};
 use crate::config::{DbTls, LogicConfig, LogicPostgres, ReadRoute};
 use crate::downstream::postgres::Door;
@@ -60,6 +61,8 @@ pub(super) type Cancel = (u32, Vec<u8>);
 #[derive(Debug)]
 pub(super) struct Shared {
     pub clusters: Vec<Arc<Cluster>>,
+    /// By database.
+    pub catalogs: Slots,
     pub threads: usize,
     /// By thread.
     pub cancels: Vec<mpsc::Sender<Cancel>>,
@@ -79,6 +82,7 @@ impl Shared {
     ) -> Self {
         Self {
             clusters,
+            catalogs: Slots::default(),
             threads,
             cancels,
             clients: AtomicU64::new(0),

@@ -2,12 +2,12 @@
 //! read into, and what was learned of statements and servers.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::classes::Classes;
 use super::pool::{Bound, Pool, Upstream};
 use super::session::Identity;
 use super::shared::{Shared, Terms};
@@ -22,8 +22,6 @@ use crate::upstream::postgres::{Connector, ServerError, Who, statements};
 const SCRATCH_BYTES: usize = 64 << 10;
 /// For how long a server is left alone that failed somebody of this thread.
 const AVOIDED_FOR: Duration = Duration::from_millis(50);
-/// The most statements that are remembered because a standby refused them.
-const REFUSED_MAX: usize = 10_000;
 
 /// Room to read into and to write in, shared by all tasks of the thread.
 #[derive(Debug)]
@@ -42,11 +40,10 @@ pub(super) struct Worker {
     pub statements: statements::Table,
     pub scratch: RefCell<Scratch>,
     pub pool: Pool,
+    pub classes: Classes,
     terms: RefCell<Arc<Terms>>,
     door: RefCell<Rc<Door>>,
     last_stamp: Cell<u64>,
-    /// Hashes of statements that look like reads and are none.
-    refused: RefCell<HashSet<u64>>,
     avoided: RefCell<HashMap<(usize, usize), Instant>>,
     /// By cluster: the turn of its picture that this thread has seen.
     turns: Vec<Cell<u64>>,
@@ -81,10 +78,10 @@ impl Worker {
                 out: Vec::new(),
             }),
             pool: Pool::default(),
+            classes: Classes::default(),
             door: RefCell::new(Rc::new(terms.door()?)),
             terms: RefCell::new(terms),
             last_stamp: Cell::new(0),
-            refused: RefCell::default(),
             avoided: RefCell::default(),
             turns: shared.clusters.iter().map(|_| Cell::new(0)).collect(),
             connectors,
@@ -134,26 +131,6 @@ impl Worker {
     pub fn next_stamp(&self) -> u64 {
         self.last_stamp.set(self.last_stamp.get() + 1);
         self.last_stamp.get()
-    }
-
-    /// Whether a query is known to read only.
-    pub fn only_reads(&self, sql: &[u8]) -> bool {
-        super::classes::only_reads(sql) && !self.is_refused(sql)
-    }
-
-    /// Whether a standby refused a statement with this text.
-    pub fn is_refused(&self, sql: &[u8]) -> bool {
-        let refused = self.refused.borrow();
-        !refused.is_empty() && refused.contains(&hash(sql))
-    }
-
-    /// A standby refused a statement.
-    pub fn refuse(&self, sql: &[u8]) {
-        let mut refused = self.refused.borrow_mut();
-        if refused.len() >= REFUSED_MAX {
-            refused.clear();
-        }
-        refused.insert(hash(sql));
     }
 
     /// A server failed somebody.
@@ -221,10 +198,4 @@ impl Worker {
             .connect_linked(login, self.pristine.clone(), tie)
             .await
     }
-}
-
-fn hash(sql: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    sql.hash(&mut hasher);
-    hasher.finish()
 }

@@ -85,6 +85,27 @@ impl<T> Server<T> {
     /// # Errors
     /// The server's first error, or that of the connection.
     pub async fn ask(&mut self, queries: &[&[u8]]) -> Result<Vec<Row>, ServerError> {
+        let mut rows = vec![Row::new(); queries.len()];
+        self.each_row(queries, |query, row| rows[query] = row)
+            .await?;
+        Ok(rows)
+    }
+
+    /// Runs a query; returns all its rows.
+    ///
+    /// # Errors
+    /// The server's first error, or that of the connection.
+    pub async fn rows(&mut self, sql: &[u8]) -> Result<Vec<Row>, ServerError> {
+        let mut rows = Vec::new();
+        self.each_row(&[sql], |_, row| rows.push(row)).await?;
+        Ok(rows)
+    }
+
+    async fn each_row(
+        &mut self,
+        queries: &[&[u8]],
+        mut take: impl FnMut(usize, Row),
+    ) -> Result<(), ServerError> {
         let mut sent = Vec::new();
         for sql in queries {
             write::query(&mut sent, sql);
@@ -94,8 +115,7 @@ impl<T> Server<T> {
         let mut reader = Reader::of(std::mem::take(&mut self.partial));
         let mut told = Vec::new();
         let mut outcome = Ok(());
-        let mut rows = vec![Row::new(); queries.len()];
-        for last in &mut rows {
+        for query in 0..queries.len() {
             loop {
                 let (tag, body) = reader.next(&mut self.stream).await?;
                 match tag {
@@ -103,7 +123,7 @@ impl<T> Server<T> {
                     b'E' if outcome.is_ok() => {
                         outcome = Err(ServerError::Refused(PgError::read(&body)));
                     }
-                    b'D' => *last = row(&body),
+                    b'D' => take(query, row(&body)),
                     link::TAG => write::message(&mut told, tag, |out| out.extend_from_slice(&body)),
                     b'Z' => {
                         self.answers.state = body.first().copied().unwrap_or(b'I');
@@ -123,7 +143,7 @@ impl<T> Server<T> {
         self.partial.extend_from_slice(&rest);
         // A simple query takes the unnamed statement away.
         self.unnamed = 0;
-        outcome.map(|()| rows)
+        outcome
     }
 }
 

@@ -68,6 +68,7 @@ impl Session {
             self.is_input_due = true;
             return self.may_go_on(server);
         }
+        self.waits_since = None;
         let commits = matches!(&self.mode, Mode::Relay(relay) if relay.commits);
         let in_transaction = upstream.answers.state != b'I';
         let is_cut = upstream.passing > 0;

@@ -38,6 +38,8 @@ pub(super) struct Held {
 enum Refusal {
     /// It is no read after all.
     NoRead,
+    /// A standby cannot do it in this session, or nobody can.
+    Settings,
     /// Recovery was in its way, this time.
     Recovery,
     /// The server has not replayed enough.
@@ -276,6 +278,8 @@ impl Session {
         if let Some(refusal) = held.refusal {
             return self.refused(held.server, held.bytes, refusal);
         }
+        self.reads_from_primary = false;
+        self.waits_since = None;
         self.who.cluster.servers[held.server].counts.reads.add();
         let mut answer = held.answer;
         let told = if answer.is_empty() {
@@ -301,17 +305,30 @@ impl Session {
             }
             Refusal::Behind | Refusal::Gone => {
                 counts.behind.add();
-                self.is_for_primary = true;
+                self.reads_from_primary = true;
+                self.must_wait = is_primary;
             }
-            Refusal::Fenced => self.worker.avoid(self.who.position, server, Instant::now()),
+            Refusal::Fenced => {
+                self.worker.avoid(self.who.position, server, Instant::now());
+                self.must_wait = is_primary;
+            }
             Refusal::NoRead => {
                 counts.redirects.add();
                 self.remember_writes(bytes);
                 self.is_for_primary = true;
             }
+            Refusal::Settings => {
+                counts.redirects.add();
+                self.settings_refused += 1;
+                self.reads_from_primary = true;
+                // "cached plan must not change result type" says so, too.
+                if let Some(upstream) = &mut self.upstreams[server] {
+                    upstream.prepared.expire();
+                }
+            }
             Refusal::Recovery => {
                 counts.redirects.add();
-                self.is_for_primary = true;
+                self.reads_from_primary = true;
             }
         }
         Ok(())
@@ -324,10 +341,10 @@ impl Session {
         while let Ok(Some(header)) = frame::header(&input[at..bytes]) {
             let body = &input[at + HEADER_BYTES..(at + header.total).min(bytes)];
             match header.tag {
-                b'Q' => self.worker.refuse(body.strip_suffix(b"\0").unwrap_or(body)),
+                b'Q' => self.known.refuse(body.strip_suffix(b"\0").unwrap_or(body)),
                 b'P' => {
                     if let Some(parse) = crate::wire::postgres::frontend::parse(body) {
-                        self.worker.refuse(parse.query);
+                        self.known.refuse(parse.query);
                     }
                 }
                 b'B' => {
@@ -339,7 +356,7 @@ impl Session {
                                 self.names.as_mut().and_then(|names| names.get_mut(name))
                             {
                                 named.is_read = false;
-                                self.worker.refuse(named.statement.query());
+                                self.known.refuse(named.statement.query());
                             }
                         }
                         None => {}
@@ -390,6 +407,7 @@ impl Session {
             return Err(End::Refused(PgError::fatal(code::CONNECTION_FAILURE, what)));
         }
         counts.repeats.add();
+        self.waits_since.get_or_insert_with(Instant::now);
         if is_closed {
             // Until the picture says more, others are tried first.
             self.worker.avoid(self.who.position, server, Instant::now());
@@ -407,7 +425,9 @@ fn refusal(error: &PgError, is_standby: bool) -> Option<Refusal> {
         link::code::FLOOR_LOST => Some(Refusal::Gone),
         link::code::NOT_PRIMARY => Some(Refusal::Fenced),
         "25006" if error.message.starts_with("this server is fenced") => Some(Refusal::Fenced),
-        "25006" | code::FEATURE_NOT_SUPPORTED | "55000" if is_standby => Some(Refusal::NoRead),
+        "25006" | "55000" if is_standby => Some(Refusal::NoRead),
+        // Serializable transactions, or what no server does.
+        code::FEATURE_NOT_SUPPORTED if is_standby => Some(Refusal::Settings),
         // A conflict with recovery, or a deadlock with it.
         "40001" | "40P01" if is_standby => Some(Refusal::Recovery),
         _ => None,

@@ -96,6 +96,7 @@ impl Session {
             return self.waited_in_vain("too many statements wait for a primary already");
         };
         who.cluster.counts.waits.add();
+        self.reads_from_primary = false;
         let mut turns = who.cluster.turns();
         tokio::select! {
             _ = turns.changed() => {}

@@ -6,7 +6,6 @@
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use super::held::answer_own;
 use super::rewrite::{Message, Pass};
@@ -252,11 +251,11 @@ impl Session {
         if is_refused {
             // Nothing of it was done: it waits for whoever is primary.
             self.tracking.next();
-            self.worker.avoid(self.who.position, server, Instant::now());
-            self.waits_since.get_or_insert_with(Instant::now);
+            self.must_wait = true;
             kept.extend_from_slice(&self.input);
             std::mem::swap(&mut self.input, &mut kept);
         } else {
+            self.waits_since = None;
             self.floor.awaited = upstream.tie.is_linked.then_some((server, upstream.readies));
         }
         buffer::give_back(&mut kept);
@@ -356,7 +355,7 @@ impl Session {
         self.tracking.failed();
         if error.code == code::FEATURE_NOT_SUPPORTED {
             // "cached plan must not change result type": it is to be prepared again.
-            upstream.prepared.clear();
+            upstream.prepared.expire();
         }
         upstream.answers.fail(&mut upstream.prepared);
         Ok(false)
@@ -386,7 +385,10 @@ impl Session {
     /// What other messages say of the session's state.
     fn note(&mut self, upstream: &mut Upstream, tag: u8, body: &[u8]) {
         match (tag, body) {
-            (b'S', body) => upstream.set_parameter(body),
+            (b'S', body) => {
+                upstream.set_parameter(body);
+                self.looks_at_encoding(upstream);
+            }
             (b'G' | b'W', _) => upstream.answers.copy_in(),
             (b'C', b"SET\0") if self.tracking.set() => {}
             (b'C', b"RESET\0") if self.tracking.reset() => {}

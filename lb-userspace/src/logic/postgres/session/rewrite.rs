@@ -168,7 +168,7 @@ impl Session {
             return Ok(sent(server, Awaited::Parse(0)));
         }
         let statement = self.worker.statements.hold(parse.definition, parse.query);
-        let is_read = self.worker.only_reads(parse.query);
+        let is_read = self.parses_a_read(parse.query);
         let names = self.names.get_or_insert_with(|| Box::new(HashMap::new()));
         if names.len() >= STATEMENTS_MAX && !names.contains_key(parse.name) {
             let what = format!("a client may have {STATEMENTS_MAX} prepared statements");
@@ -194,6 +194,11 @@ impl Session {
         Ok(Pass::Dropped)
     }
 
+    /// What is not relayed was looked at already.
+    fn parses_a_read(&self, query: &[u8]) -> bool {
+        !matches!(self.mode, super::Mode::Relay(_)) || self.only_reads(query)
+    }
+
     fn parse_unnamed(&mut self, server: &mut Upstream, parse: frontend::Parse<'_>) {
         self.tracking.unnamed = None;
         match sql::trace(parse.query) {
@@ -209,7 +214,7 @@ impl Session {
             self.unnamed_stamp = 0;
             return;
         }
-        self.unnamed_is_read = self.worker.only_reads(parse.query);
+        self.unnamed_is_read = self.parses_a_read(parse.query);
         if *self.unnamed != *parse.definition {
             self.unnamed = parse.definition.into();
         }
@@ -324,9 +329,10 @@ fn sent(server: &mut Upstream, awaited: Awaited) -> Pass {
 
 /// Sends a statement to the server under the name that all clients share.
 fn teach(server: &mut Upstream, statement: &Statement, out: &mut Vec<u8>, awaited: Awaited) {
-    if let Some(forgotten) = server.prepared.learn(statement.id, PREPARED_MAX) {
+    for forgotten in server.prepared.learn(statement.id, PREPARED_MAX) {
         write::statement(out, b'C', &statements::name(forgotten));
-        server.answers.sent(Awaited::OwnClose, &mut server.prepared);
+        let close = Awaited::OwnClose(forgotten);
+        server.answers.sent(close, &mut server.prepared);
     }
     write::parse(out, &statement.name(), &statement.definition);
     server.answers.sent(awaited, &mut server.prepared);

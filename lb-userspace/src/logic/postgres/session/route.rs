@@ -13,6 +13,9 @@ use crate::wire::postgres::error::{PgError, code};
 use crate::wire::postgres::frame::{self, BadLength, HEADER_BYTES};
 use crate::wire::postgres::write;
 
+/// After so many reads that no standby could do, the session's go to the primary.
+const SETTINGS_REFUSED_MAX: u32 = 3;
+
 impl Session {
     /// Deals with what the client sent, as far as that goes without waiting for others.
     pub(super) fn take_input(&mut self, cx: &mut Context<'_>) -> Result<Option<Step>, End> {
@@ -110,6 +113,9 @@ impl Session {
 
     fn read(&mut self, cx: &mut Context<'_>, bytes: usize) -> Result<Option<Step>, End> {
         self.position_is_known()?;
+        if std::mem::take(&mut self.must_wait) {
+            return self.wait();
+        }
         let view = self.who.cluster.view();
         let Some(server) = self.reader(&view) else {
             return self.wait();
@@ -120,13 +126,15 @@ impl Session {
                 is_read: true,
             }));
         }
-        self.waits_since = None;
         self.hold(cx, server, bytes)?;
         Ok(None)
     }
 
     fn write(&mut self, cx: &mut Context<'_>) -> Result<Option<Step>, End> {
         self.position_is_known()?;
+        if std::mem::take(&mut self.must_wait) {
+            return self.wait();
+        }
         let view = self.who.cluster.view();
         let server = match (self.pinned, view.primary(self.shard)) {
             // What it keeps to is there or nowhere.
@@ -141,7 +149,6 @@ impl Session {
                 is_read: false,
             }));
         }
-        self.waits_since = None;
         self.is_for_primary = false;
         self.begin_relay(server);
         self.relay_input(cx)?;
@@ -167,7 +174,10 @@ impl Session {
             return Some(pinned).filter(|&pinned| self.upstreams[pinned].is_some());
         }
         let primary = view.primary(self.shard).ok();
-        if self.floor.awaited.is_some() || self.worker.route() == ReadRoute::Primary {
+        let is_for_primary = self.reads_from_primary
+            || self.settings_refused >= SETTINGS_REFUSED_MAX
+            || self.floor.awaited.is_some();
+        if is_for_primary || self.worker.route() == ReadRoute::Primary {
             return primary;
         }
         let now = Instant::now();

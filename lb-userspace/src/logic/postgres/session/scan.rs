@@ -30,7 +30,7 @@ impl Session {
                     return Ok(self.unfinished(first.total));
                 };
                 let sql = body.strip_suffix(b"\0").unwrap_or(body);
-                return Ok(if self.worker.only_reads(sql) {
+                return Ok(if self.only_reads(sql) {
                     Scan::Read(first.total)
                 } else {
                     Scan::Other
@@ -47,7 +47,7 @@ impl Session {
             let only_reads = match header.tag {
                 b'P' => frontend::parse(body).is_some_and(|parse| {
                     parses_unnamed |= parse.name.is_empty();
-                    self.worker.only_reads(parse.query)
+                    self.only_reads(parse.query)
                 }),
                 b'B' => frontend::bind(body)
                     .is_some_and(|bind| self.binds_a_read(bind.statement, parses_unnamed)),
@@ -79,7 +79,7 @@ impl Session {
         }
         let names = self.names.as_ref();
         match names.and_then(|names| names.get(statement)) {
-            Some(named) => named.is_read && !self.worker.is_refused(named.statement.query()),
+            Some(named) => named.is_read && !self.known.is_refused(named.statement.query()),
             None => true,
         }
     }
