@@ -26,8 +26,8 @@ mod tests;
 pub use self::cache::{CACHE_BYTES_MAX, CACHE_SLOTS, CACHE_TEXT_MAX, CACHE_TEXT_MIN, Cache};
 pub use self::catalog::{Catalog, LOAD, LoadError, Row, VERSION};
 pub use self::class::{Access, Class, Isolation, Kind, Marks, Why};
-pub use self::shard_key::{ShardKey, shard_key};
 use self::scan::{Scanner, Token};
+pub use self::shard_key::{ShardKey, shard_key};
 
 /// Says what a query is, which may hold several statements: then the class is that of the strictest.
 ///
@@ -55,13 +55,14 @@ pub fn is_readable(client_encoding: &str) -> bool {
     const UNREADABLE: [&str; 8] = [
         "SJIS",
         "SHIFTJIS2004",
+        "SHIFT_JIS_2004",
         "BIG5",
         "GBK",
         "UHC",
         "GB18030",
         "JOHAB",
-        "SHIFT_JIS_2004",
     ];
-    let is_it = |name: &&str| name.eq_ignore_ascii_case(client_encoding);
-    !UNREADABLE.iter().any(|name| is_it(&name)) && client_encoding.is_ascii()
+    !UNREADABLE
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case(client_encoding))
 }

@@ -118,7 +118,10 @@ impl Catalog {
     }
 
     pub(super) fn is_plain_attribute(&self, name: &Name) -> bool {
-        name.key().is_ascii() && !self.facts(name).is_some_and(|facts| facts.is_hidden_attribute)
+        name.key().is_ascii()
+            && !self
+                .facts(name)
+                .is_some_and(|facts| facts.is_hidden_attribute)
     }
 
     /// Whether a volatile operator stands in a run of operators' characters.

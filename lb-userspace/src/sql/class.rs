@@ -270,7 +270,8 @@ impl Class {
         if self.kind == Kind::Empty {
             return next;
         }
-        let marks = self.marks | next.marks | Marks::SEVERAL | self.transaction() | next.transaction();
+        let marks =
+            self.marks | next.marks | Marks::SEVERAL | self.transaction() | next.transaction();
         let (kind, why) = match (self.is_read(), next.is_read()) {
             (true, true) => (Kind::Read, Why::Plain),
             (_, _) if next.why == Why::Unreadable => (Kind::Unknown, Why::Unreadable),

@@ -68,9 +68,7 @@ impl Name {
 
     fn append(&mut self, bytes: &[u8]) -> Option<()> {
         let end = self.length + bytes.len();
-        self.bytes
-            .get_mut(self.length..end)?
-            .copy_from_slice(bytes);
+        self.bytes.get_mut(self.length..end)?.copy_from_slice(bytes);
         self.length = end;
         Some(())
     }

@@ -75,10 +75,10 @@ impl<'a> Walk<'_, 'a> {
             return;
         }
         match token {
-            Token::Word(text) => return self.word(text),
+            Token::Word(text) => self.word(text),
             Token::Quoted(_) => self.names(token, LONG),
             Token::Open => self.open(),
-            Token::Close => return self.close(),
+            Token::Close => self.close(),
             Token::Comma => {
                 let level = self.level();
                 level.expects_relation = level.is_from_list;
@@ -104,11 +104,8 @@ impl<'a> Walk<'_, 'a> {
     fn word(&mut self, text: &'a [u8]) {
         let code = word::code(text);
         let begins = matches!(self.last, Last::Start | Last::Open);
-        let begins_query = begins
-            && matches!(
-                code,
-                word::SELECT | word::VALUES | word::TABLE | word::WITH
-            );
+        let begins_query =
+            begins && matches!(code, word::SELECT | word::VALUES | word::TABLE | word::WITH);
         let is_before_name = matches!(code, word::ONLY | word::LATERAL);
         if self.level().expects_relation && !begins_query && !is_before_name {
             return self.names(Token::Word(text), code);
@@ -210,8 +207,8 @@ impl<'a> Walk<'_, 'a> {
         level.expects_relation = false;
         level.is_behind_item = is_relation;
         let is_type = self.last == Last::Cast || self.before.0 == word::AS;
-        let is_clause = self.last == Last::Close
-            && matches!(code, word::OVER | word::FILTER | word::WITHIN);
+        let is_clause =
+            self.last == Last::Close && matches!(code, word::OVER | word::FILTER | word::WITHIN);
         let within = if code != LONG && word::is_syntax(code) {
             match code {
                 word::EXTRACT | word::SUBSTRING | word::TRIM | word::OVERLAY => In::Call,
@@ -415,7 +412,10 @@ impl<'a> Walk<'_, 'a> {
             Why::Locks | Why::Into | Why::Modifies => 2,
             _ => 1,
         };
-        if self.denied.is_none_or(|denied| weight(denied) < weight(why)) {
+        if self
+            .denied
+            .is_none_or(|denied| weight(denied) < weight(why))
+        {
             self.denied = Some(why);
         }
     }

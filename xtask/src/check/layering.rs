@@ -17,13 +17,14 @@ const LAYERS: [&[&str]; 7] = [
     &["control", "downstream"],
     &["upstream"],
     &["failover", "health", "maglev", "transport"],
-    &["wire", "config"],
+    &["wire", "config", "sql"],
     &["runtime", "telemetry"],
 ];
 
 /// Modules that compute, and never wait or ask: their inputs are arguments, time included.
-const PURE: [&str; 6] = [
+const PURE: [&str; 7] = [
     "wire",
+    "sql",
     "failover",
     "health/threshold",
     "agent/plan",

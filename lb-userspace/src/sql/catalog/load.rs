@@ -111,9 +111,10 @@ impl Catalog {
             let (reads, rest): (Vec<_>, Vec<_>) = defined
                 .into_iter()
                 .partition(|defined| classify(&defined.query, self).is_read());
-            for key in reads.iter().flat_map(|defined| {
-                defined.keys.iter().map(|key| (key, defined.is_function))
-            }) {
+            for key in reads
+                .iter()
+                .flat_map(|defined| defined.keys.iter().map(|key| (key, defined.is_function)))
+            {
                 if let (Some(facts), is_function) = (self.names.get_mut(key.0), key.1) {
                     let count = if is_function {
                         &mut facts.functions

@@ -41,11 +41,23 @@ fn reads_are_reads() {
 fn everything_else_has_a_reason() {
     for (sql, why) in [
         ("SELECT * FROM t FOR UPDATE", Why::Locks),
-        ("SELECT * FROM (SELECT * FROM t FOR KEY SHARE) x", Why::Locks),
+        (
+            "SELECT * FROM (SELECT * FROM t FOR KEY SHARE) x",
+            Why::Locks,
+        ),
         ("SELECT * INTO n FROM t", Why::Into),
-        ("WITH x AS (DELETE FROM t RETURNING *) SELECT * FROM x", Why::Modifies),
-        ("WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x", Why::Modifies),
-        ("WITH x AS (SELECT 1) (WITH y AS (UPDATE t SET a = 1 RETURNING a) SELECT 1)", Why::Modifies),
+        (
+            "WITH x AS (DELETE FROM t RETURNING *) SELECT * FROM x",
+            Why::Modifies,
+        ),
+        (
+            "WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x",
+            Why::Modifies,
+        ),
+        (
+            "WITH x AS (SELECT 1) (WITH y AS (UPDATE t SET a = 1 RETURNING a) SELECT 1)",
+            Why::Modifies,
+        ),
         ("SELECT random()", Why::Volatile),
         ("SELECT \"nextval\"('s')", Why::Volatile),
         ("SELECT NextVal ('s')", Why::Volatile),
@@ -60,7 +72,10 @@ fn everything_else_has_a_reason() {
         ("SELECT random--\n()", Why::Volatile),
         ("SELECT 1+random()", Why::Volatile),
         ("SELECT EXTRACT(year FROM writes())", Why::Volatile),
-        ("SELECT * FROM t WHERE id = (SELECT writes())", Why::Volatile),
+        (
+            "SELECT * FROM t WHERE id = (SELECT writes())",
+            Why::Volatile,
+        ),
         ("SELECT pg_is_in_recovery()", Why::Local),
         ("SELECT current_setting('in_hot_standby')", Why::Local),
         ("SELECT no_such_function(1)", Why::UnknownFunction),
@@ -70,15 +85,27 @@ fn everything_else_has_a_reason() {
         ("SELECT (SELECT 1 FROM x) FROM t", Why::UnknownRelation),
         ("SELECT DISTINCT FROM missing", Why::UnknownRelation),
         ("SELECT * FROM t CROSS JOIN missing", Why::UnknownRelation),
-        ("SELECT * FROM t NATURAL JOIN (u JOIN missing ON true)", Why::UnknownRelation),
+        (
+            "SELECT * FROM t NATURAL JOIN (u JOIN missing ON true)",
+            Why::UnknownRelation,
+        ),
         ("SELECT ARRAY(TABLE missing)", Why::UnknownRelation),
-        ("SELECT * FROM t, u, missing WHERE a = 1", Why::UnknownRelation),
+        (
+            "SELECT * FROM t, u, missing WHERE a = 1",
+            Why::UnknownRelation,
+        ),
         ("SELECT * FROM mixed", Why::UnknownRelation),
-        ("WITH x AS (SELECT 1) SELECT * FROM public.x", Why::UnknownRelation),
+        (
+            "WITH x AS (SELECT 1) SELECT * FROM public.x",
+            Why::UnknownRelation,
+        ),
         ("SELECT * FROM foreign_table", Why::HiddenInRelation),
         ("SELECT * FROM v_of_random", Why::HiddenInRelation),
         ("SELECT * FROM odd_guard", Why::HiddenInRelation),
-        ("WITH foreign_table AS (SELECT 1) SELECT * FROM foreign_table", Why::HiddenInRelation),
+        (
+            "WITH foreign_table AS (SELECT 1) SELECT * FROM foreign_table",
+            Why::HiddenInRelation,
+        ),
         ("SELECT counted()", Why::Hidden),
         ("SELECT 'x'::odd_type", Why::Hidden),
         ("SELECT odd_type 'x'", Why::Hidden),
@@ -107,8 +134,16 @@ fn one_statement_that_is_no_read_makes_the_query_none() {
         ("SELECT 1; SELECT random()", Kind::Unknown, Marks::SEVERAL),
         ("SELECT 1; DELETE FROM t", Kind::Write, Marks::SEVERAL),
         ("SET a = 1; SELECT 1", Kind::Unknown, Marks::SEVERAL),
-        ("BEGIN; SELECT 1", Kind::Unknown, Marks::SEVERAL | Marks::TRANSACTION),
-        ("BEGIN; COMMIT", Kind::Unknown, Marks::SEVERAL | Marks::TRANSACTION),
+        (
+            "BEGIN; SELECT 1",
+            Kind::Unknown,
+            Marks::SEVERAL | Marks::TRANSACTION,
+        ),
+        (
+            "BEGIN; COMMIT",
+            Kind::Unknown,
+            Marks::SEVERAL | Marks::TRANSACTION,
+        ),
         (";; SELECT 1 ;", Kind::Read, Marks::NONE),
         ("", Kind::Empty, Marks::NONE),
         (" -- nothing\n ; ", Kind::Empty, Marks::NONE),
@@ -140,7 +175,9 @@ fn nothing_panics_on_any_text() {
     let alphabet = b"'\"$\\();,.:=-/*[]eEuU&ax1_ \n\xffselect from with as for update t ";
     let mut random = 1_u64;
     for _ in 0..20_000 {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         let length = (random >> 33) as usize % 40;
         let mut bits = random;
         let text: Vec<u8> = std::iter::repeat_with(|| {

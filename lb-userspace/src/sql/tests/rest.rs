@@ -51,20 +51,48 @@ fn what_a_session_keeps_is_marked() {
         ("EXECUTE p(1)", Kind::Execute, Marks::NONE),
         ("DEALLOCATE p", Kind::Deallocate, Marks::NONE),
         ("DECLARE c CURSOR FOR SELECT 1", Kind::Cursor, Marks::NONE),
-        ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", Kind::Cursor, Marks::SESSION),
+        (
+            "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+            Kind::Cursor,
+            Marks::SESSION,
+        ),
         ("LISTEN x", Kind::Listen, Marks::SESSION),
         ("NOTIFY x", Kind::Write, Marks::NONE),
         ("COPY t FROM STDIN", Kind::CopyIn, Marks::NONE),
         ("COPY (SELECT 1) TO STDOUT", Kind::CopyOut, Marks::NONE),
         ("COPY t TO PROGRAM 'x'", Kind::Write, Marks::NONE),
         ("CALL p()", Kind::Call, Marks::SESSION | Marks::SCHEMA),
-        ("DO $$ BEGIN END $$", Kind::Call, Marks::SESSION | Marks::SCHEMA),
-        ("CREATE TEMP TABLE x (a int)", Kind::Write, Marks::SESSION | Marks::SCHEMA),
+        (
+            "DO $$ BEGIN END $$",
+            Kind::Call,
+            Marks::SESSION | Marks::SCHEMA,
+        ),
+        (
+            "CREATE TEMP TABLE x (a int)",
+            Kind::Write,
+            Marks::SESSION | Marks::SCHEMA,
+        ),
         ("CREATE TABLE x (a int)", Kind::Write, Marks::SCHEMA),
-        ("SELECT 1 INTO TEMP x", Kind::Write, Marks::SESSION | Marks::SCHEMA),
-        ("SELECT set_config('a', 'b', false)", Kind::Unknown, Marks::SESSION),
-        ("SELECT random(), pg_advisory_lock(1)", Kind::Unknown, Marks::SESSION),
-        ("SELECT pg_advisory_xact_lock(1)", Kind::Unknown, Marks::NONE),
+        (
+            "SELECT 1 INTO TEMP x",
+            Kind::Write,
+            Marks::SESSION | Marks::SCHEMA,
+        ),
+        (
+            "SELECT set_config('a', 'b', false)",
+            Kind::Unknown,
+            Marks::SESSION,
+        ),
+        (
+            "SELECT random(), pg_advisory_lock(1)",
+            Kind::Unknown,
+            Marks::SESSION,
+        ),
+        (
+            "SELECT pg_advisory_xact_lock(1)",
+            Kind::Unknown,
+            Marks::NONE,
+        ),
         ("SELECT leaves()", Kind::Unknown, Marks::SESSION),
         ("SELECT writes()", Kind::Unknown, Marks::NONE),
         ("EXPLAIN ANALYZE SELECT 1", Kind::Unknown, Marks::NONE),
@@ -81,8 +109,14 @@ fn shards_are_named_by_comments_and_settings() {
     let session = |key: &'static str| Some(ShardKey::Session(Cow::Borrowed(key.as_bytes())));
     for (sql, expected) in [
         ("SELECT 1", None),
-        ("/* lb.shard_key=42 */ SELECT 1", Some(ShardKey::Query(b"42"))),
-        ("SELECT 1 /* a='b', lb.shard_key = 'x y' , c */", Some(ShardKey::Query(b"x y"))),
+        (
+            "/* lb.shard_key=42 */ SELECT 1",
+            Some(ShardKey::Query(b"42")),
+        ),
+        (
+            "SELECT 1 /* a='b', lb.shard_key = 'x y' , c */",
+            Some(ShardKey::Query(b"x y")),
+        ),
         ("SELECT '/* lb.shard_key=42 */'", None),
         ("/* lb.shard_key= */ SELECT 1", None),
         ("SET lb.shard_key = '7'", session("7")),
@@ -101,7 +135,12 @@ fn shards_are_named_by_comments_and_settings() {
 fn cache_answers_as_without_it_and_stays_bounded() {
     let catalog = catalog();
     let mut cache = Cache::default();
-    let long = |n: u32| format!("SELECT {} FROM t WHERE id = {n}", "abc, ".repeat(40) + "abc");
+    let long = |n: u32| {
+        format!(
+            "SELECT {} FROM t WHERE id = {n}",
+            "abc, ".repeat(40) + "abc"
+        )
+    };
     for n in (0..50).chain(0..50) {
         assert!(cache.classify(long(n).as_bytes(), &catalog).is_read());
     }
@@ -109,7 +148,11 @@ fn cache_answers_as_without_it_and_stays_bounded() {
     assert_eq!(cache.hits() + cache.misses(), 100);
     assert!(cache.hits() > 35, "{} hits", cache.hits());
     // Another catalog knows other things.
-    assert!(!cache.classify(long(1).as_bytes(), &Catalog::empty()).is_read());
+    assert!(
+        !cache
+            .classify(long(1).as_bytes(), &Catalog::empty())
+            .is_read()
+    );
     for n in 0..2_000 {
         let text = format!("SELECT '{n}{}'", "x".repeat(10_000));
         assert!(cache.classify(text.as_bytes(), &catalog).is_read());
