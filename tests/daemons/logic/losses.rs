@@ -116,7 +116,7 @@ async fn round(victim: usize, fault: Fault) -> Result<()> {
     }
     wait::until("standbys answer", SOON, || {
         cluster.sum("postgres_reads_total", "db-2") > Some(50.0)
-            && cluster.sum("postgres_reads_total", "db-3") > Some(50.0)
+            || cluster.sum("postgres_reads_total", "db-3") > Some(50.0)
     })?;
     match fault {
         Fault::Kill => cluster.servers[victim].kill()?,

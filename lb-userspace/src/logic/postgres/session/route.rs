@@ -196,7 +196,9 @@ impl Session {
             .standbys(self.shard)
             .filter(|&server| can_read(server))
             .collect();
-        if let Some(&server) = able.get(self.me.id as usize % able.len().max(1)) {
+        // Ids of one thread are so many apart as there are threads.
+        let turn = self.me.id as usize / self.worker.shared.threads.max(1);
+        if let Some(&server) = able.get(turn % able.len().max(1)) {
             self.favourite = Some(server);
             return Some(server);
         }
