@@ -107,7 +107,7 @@ impl Seen {
 async fn round(victim: usize, fault: Fault) -> Result<()> {
     let mut cluster = Cluster::new(2, ", failover_timeout = \"20s\"")?;
     cluster.psql("CREATE TABLE ledger (id int); CREATE TABLE known (a int)")?;
-    cluster.servers[0].replicate(Replication::Synchronous, &["db-2", "db-3"])?;
+    cluster.servers[0].replicate(Replication::Synchronous, &["\"db-2\"", "\"db-3\""])?;
     let seen = Arc::new(Seen::default());
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..8 {
