@@ -8,6 +8,7 @@ mod drivers;
 mod faults;
 mod fuzz;
 mod link;
+mod logic;
 mod login;
 mod pooling;
 mod programs;

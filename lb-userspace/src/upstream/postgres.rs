@@ -23,9 +23,9 @@ pub use self::connect::Connector;
 pub use self::login::{Credentials, Who, nonce};
 use self::settings::Settings;
 use self::statements::Prepared;
-pub use self::talk::Row;
+pub use self::talk::{Reader, Row};
 use crate::transport::stream::Stream;
-use crate::wire::postgres::{error::PgError, frame};
+use crate::wire::postgres::{error::PgError, frame, link};
 
 /// More than this does not come to a connection that rests, unless it is to be closed.
 const NEWS_BYTES_MAX: usize = 512;
@@ -54,6 +54,8 @@ pub struct Server<T> {
     pub answers: Answers,
     /// The beginning of a message of which the rest is still to come.
     pub partial: Vec<u8>,
+    /// How many times it said that it is ready, since its login.
+    pub readies: u64,
     /// How many bytes of the message that is passing through are still to come.
     pub passing: usize,
     pub cancels: Rc<Cancels>,
@@ -100,7 +102,7 @@ impl<T> Server<T> {
             };
             match header.tag {
                 b'S' => self.set_parameter(&message[frame::HEADER_BYTES..]),
-                b'N' => {}
+                b'N' | link::TAG => {}
                 _ => return false,
             }
             bytes = &bytes[header.total..];
@@ -157,6 +159,24 @@ impl<T> Server<T> {
         self.settings = pristine;
         self.prepared.clear();
         self.unnamed = 0;
+        Ok(())
+    }
+
+    /// Makes it agree with a session's settings: all of them or none.
+    ///
+    /// # Errors
+    /// If the server refuses or is slow; after anything but [`ServerError::Refused`] it must be
+    /// closed.
+    pub async fn agree(&mut self, settings: &Settings) -> Result<(), ServerError> {
+        if self.settings == *settings {
+            return Ok(());
+        }
+        // The statements of one query are one transaction.
+        let script = settings::script(&self.settings, settings);
+        tokio::time::timeout(RESET_TIMEOUT, self.run(&script))
+            .await
+            .map_err(|_| ServerError::Timeout(RESET_TIMEOUT))??;
+        self.settings = settings.clone();
         Ok(())
     }
 

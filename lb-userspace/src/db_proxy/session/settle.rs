@@ -9,7 +9,7 @@ use crate::db_proxy::Proxy;
 use crate::db_proxy::pool::{Pool, Server, Ticket};
 use crate::downstream::postgres::say_good_bye;
 use crate::upstream::postgres::ServerError;
-use crate::upstream::postgres::settings::{self, Settings};
+use crate::upstream::postgres::settings::Settings;
 use crate::wire::buffer;
 use crate::wire::postgres::error::{PgError, code};
 
@@ -184,7 +184,7 @@ async fn make_agree(
     settings: &Settings,
 ) -> Result<Box<Server>, End> {
     if server.settings != *settings {
-        match agree(&mut server, settings).await {
+        match server.agree(settings).await {
             Ok(()) => {}
             Err(ServerError::Refused(error)) => {
                 give(pool, server);
@@ -200,17 +200,6 @@ async fn make_agree(
         }
     }
     Ok(server)
-}
-
-async fn agree(server: &mut Server, settings: &Settings) -> Result<(), ServerError> {
-    const AGREE_TIMEOUT: Duration = Duration::from_secs(5);
-    let script = settings::script(&server.settings, settings);
-    // All of it or nothing: the statements of one query are one transaction.
-    tokio::time::timeout(AGREE_TIMEOUT, server.run(&script))
-        .await
-        .map_err(|_| ServerError::Timeout(AGREE_TIMEOUT))??;
-    server.settings = settings.clone();
-    Ok(())
 }
 
 /// Gives a clean server back, when no cancel request is on its way to it any more.

@@ -31,17 +31,7 @@ pub async fn authenticate(
     user: &str,
 ) -> Result<Credentials, Refused> {
     let secret = door.users.secret(user);
-    let mut credentials = match secret {
-        Some(Secret::Password(password)) => Credentials {
-            password: Some(password.clone()),
-            ..Credentials::default()
-        },
-        Some(Secret::Md5(stored)) => Credentials {
-            md5: Some(stored.clone()),
-            ..Credentials::default()
-        },
-        Some(Secret::Scram(_)) | None => Credentials::default(),
-    };
+    let mut credentials = door.users.credentials(user);
     if door.trusts {
         return Ok(credentials);
     }

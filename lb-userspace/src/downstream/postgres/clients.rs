@@ -99,6 +99,10 @@ impl Client {
 pub struct Clients {
     by_id: RefCell<HashMap<u32, Rc<Client>>>,
     last: Cell<u32>,
+    /// Which of several threads it belongs to; ids tell.
+    thread: u32,
+    /// Threads beyond the first.
+    others: u32,
 }
 
 /// Removes its client from the table when dropped.
@@ -114,6 +118,22 @@ impl Drop for Registered {
 }
 
 impl Clients {
+    /// Those of one of several threads: the remainder of an id by their number tells which.
+    pub fn of_thread(index: usize, threads: usize) -> Self {
+        Self {
+            thread: u32::try_from(index).unwrap_or(0),
+            others: u32::try_from(threads.saturating_sub(1)).unwrap_or(0),
+            ..Self::default()
+        }
+    }
+
+    /// Has every client's task look at what has changed around it.
+    pub fn wake_all(&self) {
+        for client in self.by_id.borrow().values() {
+            client.wake();
+        }
+    }
+
     pub fn register(
         self: &Rc<Self>,
         user: &str,
@@ -125,14 +145,15 @@ impl Clients {
         // Without random numbers nobody can cancel, which beats that anybody can.
         let is_random = SystemRandom::new().fill(&mut secret).is_ok();
         let mut by_id = self.by_id.borrow_mut();
-        let mut id = self.last.get();
-        loop {
-            id = id.wrapping_add(1);
+        let mut turn = self.last.get();
+        let id = loop {
+            turn = turn.wrapping_add(1) % (u32::MAX / (self.others + 1));
+            let id = turn * (self.others + 1) + self.thread;
             if id != 0 && !by_id.contains_key(&id) {
-                break;
+                break id;
             }
-        }
-        self.last.set(id);
+        };
+        self.last.set(turn);
         let client = Rc::new(Client {
             id,
             secret,

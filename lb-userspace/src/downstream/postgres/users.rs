@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::upstream::postgres::Credentials;
 use crate::wire::postgres::md5;
 use crate::wire::postgres::scram::{ITERATIONS_DEFAULT, Verifier};
 
@@ -120,6 +121,21 @@ impl Users {
         let mut verifier = Verifier::new("", &digest.as_ref()[..16], 1);
         verifier.iterations = ITERATIONS_DEFAULT;
         verifier
+    }
+
+    /// What is known of a user to log in to a server with.
+    pub fn credentials(&self, user: &str) -> Credentials {
+        match self.secret(user) {
+            Some(Secret::Password(password)) => Credentials {
+                password: Some(password.clone()),
+                ..Credentials::default()
+            },
+            Some(Secret::Md5(stored)) => Credentials {
+                md5: Some(stored.clone()),
+                ..Credentials::default()
+            },
+            Some(Secret::Scram(_)) | None => Credentials::default(),
+        }
     }
 
     pub fn names(&self) -> Vec<&str> {

@@ -10,14 +10,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::login::{Who, log_in};
+use super::login::{LoggedIn, Who, log_in};
 use super::settings::Settings;
 use super::statements::Prepared;
 use super::{Answers, Cancels, Key, Server, ServerError};
 use crate::config::{DbServer, ServerTls};
 use crate::transport::stream::{Stream, UnixStream};
 use crate::transport::tls;
-use crate::wire::postgres::startup;
+use crate::wire::postgres::{link, startup};
 
 /// How long a connection and its login may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,35 +42,69 @@ impl Connector {
         settings: Settings,
         tie: T,
     ) -> Result<Server<T>, ServerError> {
+        let logged_in = self.log_in(who, options).await?;
+        if !logged_in.rest.is_empty() {
+            return Err(ServerError::Protocol("more came than a login".into()));
+        }
+        Ok(self.server(logged_in, settings, tie))
+    }
+
+    /// A session that a proxy takes floors in, if there is a proxy that does; `tie` is told whether.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, refuses, or is slow.
+    pub async fn connect_linked<T>(
+        self: &Rc<Self>,
+        who: Who<'_>,
+        settings: Settings,
+        tie: impl FnOnce(bool) -> T,
+    ) -> Result<Server<T>, ServerError> {
+        let options = [(link::OPTION, link::Mode::Session.as_option())];
+        let logged_in = self.log_in(who, &options).await?;
+        let tie = tie(logged_in.is_linked);
+        Ok(self.server(logged_in, settings, tie))
+    }
+
+    /// Connects and logs in; what the connection is for is the caller's.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, refuses, or is slow.
+    pub async fn log_in(
+        &self,
+        who: Who<'_>,
+        options: &[(&str, &str)],
+    ) -> Result<LoggedIn, ServerError> {
         let work = async {
-            let mut stream = self.open().await?;
+            let stream = self.open().await?;
             let binding = match &stream {
                 Stream::Connected(stream) => tls::binding_of_peer(stream.get_ref().1),
                 _ => None,
             };
-            let binding = binding.as_deref();
-            let told = log_in(&mut stream, who, options, binding).await?;
-            Ok((stream, told))
+            log_in(stream, who, options, binding.as_deref()).await
         };
-        let (stream, told) = tokio::time::timeout(CONNECT_TIMEOUT, work)
+        tokio::time::timeout(CONNECT_TIMEOUT, work)
             .await
             .map_err(|_| ServerError::Timeout(CONNECT_TIMEOUT))
-            .and_then(|outcome| outcome)?;
+            .and_then(|outcome| outcome)
+    }
+
+    fn server<T>(self: &Rc<Self>, logged_in: LoggedIn, settings: Settings, tie: T) -> Server<T> {
         let now = Instant::now();
-        Ok(Server {
-            stream,
-            parameters: told.parameters,
+        Server {
+            stream: logged_in.stream,
+            parameters: logged_in.parameters,
             settings,
             prepared: Prepared::default(),
             unnamed: 0,
             answers: Answers::default(),
-            partial: Vec::new(),
+            partial: logged_in.rest,
+            readies: 0,
             passing: 0,
-            cancels: Cancels::new(self, told.key),
+            cancels: Cancels::new(self, logged_in.key),
             since: now,
             used: now,
             tie,
-        })
+        }
     }
 
     async fn open(&self) -> Result<Stream, ServerError> {

@@ -7,6 +7,7 @@ use super::talk::Reader;
 use super::{Key, ServerError};
 use crate::transport::stream::Stream;
 use crate::wire::postgres::error::PgError;
+use crate::wire::postgres::link::{self, FromProxy};
 use crate::wire::postgres::scram::{self, Client, Secret, Verifier};
 use crate::wire::postgres::startup::Startup;
 use crate::wire::postgres::{frame, md5, write};
@@ -30,14 +31,20 @@ pub struct Who<'w> {
 }
 
 /// What a login told.
-pub(super) struct LoggedIn {
+#[derive(Debug)]
+pub struct LoggedIn {
+    pub stream: Stream,
     pub key: Key,
     pub parameters: Vec<(String, String)>,
+    /// The server is a proxy that takes the messages of the link.
+    pub is_linked: bool,
+    /// What was read beyond the login.
+    pub rest: Vec<u8>,
 }
 
 /// Logs in. `binding` is the hash of the server's certificate.
 pub(super) async fn log_in(
-    stream: &mut Stream,
+    mut stream: Stream,
     who: Who<'_>,
     options: &[(&str, &str)],
     binding: Option<&[u8]>,
@@ -51,16 +58,17 @@ pub(super) async fn log_in(
     };
     let mut packet = Vec::new();
     startup.write(&mut packet);
-    send(stream, &packet).await?;
+    send(&mut stream, &packet).await?;
     let mut reader = Reader::default();
     let mut key = Key::default();
     let mut parameters = Vec::new();
+    let mut is_linked = false;
     loop {
-        let (tag, body) = reader.next(stream).await?;
+        let (tag, body) = reader.next(&mut stream).await?;
         match tag {
             b'R' => {
                 let login = Login {
-                    stream: &mut *stream,
+                    stream: &mut stream,
                     reader: &mut reader,
                     user: who.user,
                     credentials: who.credentials,
@@ -84,7 +92,20 @@ pub(super) async fn log_in(
                 };
             }
             b'E' => return Err(ServerError::Refused(PgError::read(&body))),
-            b'Z' if reader.is_empty() => return Ok(LoggedIn { key, parameters }),
+            link::TAG => {
+                let hello = FromProxy::read(&body);
+                is_linked =
+                    matches!(hello, Ok(FromProxy::Hello(hello)) if hello.version >= link::VERSION);
+            }
+            b'Z' => {
+                return Ok(LoggedIn {
+                    stream,
+                    key,
+                    parameters,
+                    is_linked,
+                    rest: reader.into_rest(),
+                });
+            }
             b'N' | b'v' => {}
             tag => {
                 let what = format!("message {:?} during the login", char::from(tag));

@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Server, ServerError};
-use crate::wire::postgres::{error::PgError, frame, write};
+use crate::wire::postgres::{error::PgError, frame, link, write};
 
 /// The longest message that a server sends of its own accord or in answer to us.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
@@ -13,13 +13,28 @@ pub type Row = Vec<Option<String>>;
 
 /// Reads whole messages.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
+pub struct Reader {
     bytes: Vec<u8>,
     from: usize,
 }
 
 impl Reader {
-    /// The next message: its tag and its body.
+    /// Begins with bytes that were read already.
+    pub fn of(bytes: Vec<u8>) -> Self {
+        Self { bytes, from: 0 }
+    }
+
+    /// What was read and not taken.
+    pub fn into_rest(self) -> Vec<u8> {
+        let mut bytes = self.bytes;
+        bytes.drain(..self.from);
+        bytes
+    }
+
+    /// The next message: its tag and its body. Cancel-safe.
+    ///
+    /// # Errors
+    /// The connection's; if what comes is no message, or is too long.
     pub async fn next<S>(&mut self, stream: &mut S) -> Result<(u8, Vec<u8>), ServerError>
     where
         S: tokio::io::AsyncRead + Unpin,
@@ -43,11 +58,6 @@ impl Reader {
                 return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
             }
         }
-    }
-
-    /// Whether everything that was read was also taken.
-    pub fn is_empty(&self) -> bool {
-        self.from == self.bytes.len()
     }
 }
 
@@ -75,16 +85,37 @@ impl<T> Server<T> {
     /// # Errors
     /// The server's first error, or that of the connection.
     pub async fn ask(&mut self, queries: &[&[u8]]) -> Result<Vec<Row>, ServerError> {
+        let mut rows = vec![Row::new(); queries.len()];
+        self.each_row(queries, |query, row| rows[query] = row)
+            .await?;
+        Ok(rows)
+    }
+
+    /// Runs a query; returns all its rows.
+    ///
+    /// # Errors
+    /// The server's first error, or that of the connection.
+    pub async fn rows(&mut self, sql: &[u8]) -> Result<Vec<Row>, ServerError> {
+        let mut rows = Vec::new();
+        self.each_row(&[sql], |_, row| rows.push(row)).await?;
+        Ok(rows)
+    }
+
+    async fn each_row(
+        &mut self,
+        queries: &[&[u8]],
+        mut take: impl FnMut(usize, Row),
+    ) -> Result<(), ServerError> {
         let mut sent = Vec::new();
         for sql in queries {
             write::query(&mut sent, sql);
         }
         self.stream.write_all(&sent).await?;
         self.stream.flush().await?;
-        let mut reader = Reader::default();
+        let mut reader = Reader::of(std::mem::take(&mut self.partial));
+        let mut told = Vec::new();
         let mut outcome = Ok(());
-        let mut rows = vec![Row::new(); queries.len()];
-        for last in &mut rows {
+        for query in 0..queries.len() {
             loop {
                 let (tag, body) = reader.next(&mut self.stream).await?;
                 match tag {
@@ -92,21 +123,27 @@ impl<T> Server<T> {
                     b'E' if outcome.is_ok() => {
                         outcome = Err(ServerError::Refused(PgError::read(&body)));
                     }
-                    b'D' => *last = row(&body),
+                    b'D' => take(query, row(&body)),
+                    link::TAG => write::message(&mut told, tag, |out| out.extend_from_slice(&body)),
                     b'Z' => {
                         self.answers.state = body.first().copied().unwrap_or(b'I');
+                        self.readies += 1;
                         break;
                     }
                     _ => {}
                 }
             }
         }
-        if !reader.is_empty() {
+        let rest = reader.into_rest();
+        if !rest.is_empty() && rest[0] != link::TAG {
             return Err(ServerError::Protocol("more came than was asked for".into()));
         }
+        // Whoever uses the connection next reads what the proxy said meanwhile.
+        self.partial = told;
+        self.partial.extend_from_slice(&rest);
         // A simple query takes the unnamed statement away.
         self.unnamed = 0;
-        outcome.map(|()| rows)
+        outcome
     }
 }
 

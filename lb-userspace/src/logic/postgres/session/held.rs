@@ -1,0 +1,445 @@
+//! A known read: it is asked of one server, and its answer is kept until it is complete. Until then
+//! it can be asked again of another server, and the client sees nothing of that.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use super::rewrite::{Message, Pass};
+use super::{End, Mode, Session};
+use crate::logic::postgres::pool::Upstream;
+use crate::upstream::postgres::{Awaited, Fate};
+use crate::wire::buffer;
+use crate::wire::postgres::error::{PgError, code};
+use crate::wire::postgres::frame::{self, HEADER_BYTES};
+use crate::wire::postgres::link::{self, Floor, FromLogic, Intent};
+use crate::wire::postgres::write;
+use crate::wire::splice::Splice;
+
+/// How long a proxy may wait for its standby to have replayed the floor.
+const PATIENCE_MS: u16 = 3;
+
+/// A read that is on its way.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub server: usize,
+    /// It is that many bytes of `input`.
+    pub bytes: usize,
+    /// What came of the answer.
+    answer: Vec<u8>,
+    /// The answer outgrew `read_buffer`: the client has a part of it.
+    is_begun: bool,
+    /// What the server said instead of an answer: all of this one is left out.
+    refusal: Option<Refusal>,
+}
+
+/// Why another server must answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// It is no read after all.
+    NoRead,
+    /// A standby cannot do it in this session, or nobody can.
+    Settings,
+    /// Recovery was in its way, this time.
+    Recovery,
+    /// The server has not replayed enough.
+    Behind,
+    /// What the session saw is not there any more.
+    Gone,
+    /// The server is kept away from.
+    Fenced,
+}
+
+/// What bytes of the server led to.
+enum Outcome {
+    /// More is to come.
+    Open,
+    Complete,
+    /// The server ends.
+    Lost,
+}
+
+impl Session {
+    /// Asks a server for the read that `input` begins with.
+    pub(super) fn hold(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: usize,
+        bytes: usize,
+    ) -> Result<(), End> {
+        let Some(mut upstream) = self.upstreams[server].take() else {
+            return Ok(());
+        };
+        let worker = Rc::clone(&self.worker);
+        let mut scratch = worker.scratch.borrow_mut();
+        let input = std::mem::take(&mut self.input);
+        let mut splice = Splice::new(&input, &mut scratch.out);
+        if upstream.tie.is_linked {
+            let floor = FromLogic::Floor(Floor {
+                intent: Intent::Read,
+                patience_ms: PATIENCE_MS,
+                epoch: self.floor.epoch,
+                position: self.floor.position,
+            });
+            floor.write(splice.insert(0));
+        }
+        let taken = self.take_segment(&mut upstream, &input[..bytes], &mut splice);
+        let sent = splice.finish(bytes);
+        let written = match (&taken, upstream.stream.poll_out(cx, sent)) {
+            (Err(_), _) => 0,
+            (_, Poll::Ready(Ok(written))) => written,
+            // What it said before it closed may still be read.
+            (_, Poll::Ready(Err(_))) => sent.len(),
+            (_, Poll::Pending) => 0,
+        };
+        buffer::append(&mut self.to_server, &sent[written..]);
+        self.input = input;
+        taken?;
+        self.me.is_served_by(Some(&upstream.cancels));
+        self.upstreams[server] = Some(upstream);
+        self.mode = Mode::Held(Held {
+            server,
+            bytes,
+            answer: Vec::new(),
+            is_begun: false,
+            refusal: None,
+        });
+        Ok(())
+    }
+
+    fn take_segment(
+        &mut self,
+        upstream: &mut Upstream,
+        segment: &[u8],
+        splice: &mut Splice<'_>,
+    ) -> Result<(), End> {
+        let mut at = 0;
+        while let Some(header) = frame::header(&segment[at..]).map_err(super::route::violation)? {
+            let end = segment.len().min(at + header.total);
+            let body = &segment[at + HEADER_BYTES..end];
+            let message = Message { header, body, at };
+            if let Pass::Dropped = self.take_message(upstream, message, splice)? {
+                splice.cut(at, end);
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Reads what the server answers.
+    pub(super) fn poll_held(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let Mode::Held(held) = &self.mode else {
+            return Ok(false);
+        };
+        let server = held.server;
+        if held.is_begun && self.to_client.len() > super::UNREAD_BYTES_MAX {
+            return Ok(false);
+        }
+        let Some(mut upstream) = self.upstreams[server].take() else {
+            return Ok(false);
+        };
+        let worker = Rc::clone(&self.worker);
+        let mut scratch = worker.scratch.borrow_mut();
+        let scratch = &mut *scratch;
+        let count = match upstream.stream.poll_into(cx, &mut scratch.read) {
+            Poll::Ready(Ok(count)) => count,
+            Poll::Ready(Err(_)) => 0,
+            Poll::Pending => {
+                self.upstreams[server] = Some(upstream);
+                return self.give_up_if_lost(server);
+            }
+        };
+        if count == 0 {
+            drop(upstream);
+            self.ask_again(server, true)?;
+            return Ok(true);
+        }
+        let mut partial = std::mem::take(&mut upstream.partial);
+        let bytes: &[u8] = if partial.is_empty() {
+            &scratch.read[..count]
+        } else {
+            partial.extend_from_slice(&scratch.read[..count]);
+            &partial
+        };
+        let mut splice = Splice::new(bytes, &mut scratch.out);
+        let (taken, outcome) = self.take_answer(&mut upstream, bytes, &mut splice)?;
+        upstream.partial.extend_from_slice(&bytes[taken..]);
+        let answer = splice.finish(taken);
+        match outcome {
+            Outcome::Lost => {
+                drop(upstream);
+                self.ask_again(server, true)?;
+            }
+            Outcome::Open => {
+                self.upstreams[server] = Some(upstream);
+                self.keep(cx, answer)?;
+            }
+            Outcome::Complete => {
+                self.upstreams[server] = Some(upstream);
+                self.complete(cx, answer)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Deals with the server's messages; returns how much of them, and what came of it.
+    fn take_answer(
+        &mut self,
+        upstream: &mut Upstream,
+        bytes: &[u8],
+        splice: &mut Splice<'_>,
+    ) -> Result<(usize, Outcome), End> {
+        let Mode::Held(held) = &mut self.mode else {
+            return Ok((0, Outcome::Open));
+        };
+        let is_standby = self.who.cluster.view().is_standby(held.server);
+        let mut at = upstream.passing.min(bytes.len());
+        upstream.passing -= at;
+        while let Ok(Some(header)) = frame::header(&bytes[at..]) {
+            let end = at + header.total;
+            if end > bytes.len() {
+                // Of rows it is enough to know that they pass.
+                if matches!(header.tag, b'D' | b'd' | b'T') && header.total > 8192 {
+                    upstream.answers.complete(header.tag);
+                    upstream.passing = end - bytes.len();
+                    at = bytes.len();
+                }
+                break;
+            }
+            let body = &bytes[at + HEADER_BYTES..end];
+            answer_own(upstream, splice, at);
+            let mut is_left_out = held.refusal.is_some();
+            match header.tag {
+                b'D' | b'd' => {}
+                b'E' => {
+                    let error = PgError::read(body);
+                    if matches!(error.severity.as_str(), "FATAL" | "PANIC") {
+                        tracing::debug!(%error, "a server ended while it read");
+                        return Ok((at, Outcome::Lost));
+                    }
+                    if !held.is_begun && held.refusal.is_none() {
+                        held.refusal = refusal(&error, is_standby);
+                        is_left_out |= held.refusal.is_some();
+                    }
+                    upstream.answers.fail(&mut upstream.prepared);
+                }
+                b'Z' => {
+                    let state = body.first().copied().unwrap_or(b'I');
+                    upstream.answers.ready(state, &mut upstream.prepared);
+                    upstream.readies += 1;
+                    if is_left_out {
+                        splice.cut(at, end);
+                    }
+                    return Ok((end, Outcome::Complete));
+                }
+                // A standby's own; the client knows the primary's.
+                b'S' => {
+                    upstream.set_parameter(body);
+                    is_left_out = true;
+                }
+                link::TAG => is_left_out = true,
+                tag => is_left_out |= upstream.answers.complete(tag) == Fate::Swallow,
+            }
+            if is_left_out {
+                splice.cut(at, end);
+            }
+            at = end;
+        }
+        Ok((at, Outcome::Open))
+    }
+
+    /// Keeps a part of the answer; what outgrows `read_buffer` goes to the client.
+    fn keep(&mut self, cx: &mut Context<'_>, part: &[u8]) -> Result<(), End> {
+        let read_buffer = self.worker.read_buffer();
+        let Mode::Held(held) = &mut self.mode else {
+            return Ok(());
+        };
+        if held.refusal.is_some() {
+            return Ok(());
+        }
+        if held.is_begun {
+            return self.tell(cx, part);
+        }
+        buffer::append(&mut held.answer, part);
+        if held.answer.len() > read_buffer {
+            held.is_begun = true;
+            let answer = std::mem::take(&mut held.answer);
+            return self.tell(cx, &answer);
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, cx: &mut Context<'_>, last: &[u8]) -> Result<(), End> {
+        let Mode::Held(held) = std::mem::replace(&mut self.mode, Mode::Rest) else {
+            return Ok(());
+        };
+        self.me.is_served_by(None);
+        self.is_input_due = true;
+        if let Some(refusal) = held.refusal {
+            return self.refused(held.server, held.bytes, refusal);
+        }
+        self.reads_from_primary = false;
+        self.waits_since = None;
+        self.who.cluster.servers[held.server].counts.reads.add();
+        let mut answer = held.answer;
+        let told = if answer.is_empty() {
+            self.tell(cx, last)
+        } else {
+            answer.extend_from_slice(last);
+            self.tell(cx, &answer)
+        };
+        buffer::give_back(&mut answer);
+        buffer::consume(&mut self.input, held.bytes);
+        self.is_input_due = !self.input.is_empty();
+        told
+    }
+
+    /// Another server answers instead; the client sees nothing of it.
+    fn refused(&mut self, server: usize, bytes: usize, refusal: Refusal) -> Result<(), End> {
+        let counts = &self.who.cluster.servers[server].counts;
+        let is_primary = self.who.cluster.view().primary(self.shard) == Ok(server);
+        match refusal {
+            Refusal::Gone if is_primary => {
+                self.who.cluster.counts.lost_writes.add();
+                return Err(End::Refused(super::failed::writes_lost()));
+            }
+            Refusal::Behind | Refusal::Gone => {
+                counts.behind.add();
+                self.reads_from_primary = true;
+                self.must_wait = is_primary;
+            }
+            Refusal::Fenced => {
+                self.worker.avoid(self.who.position, server, Instant::now());
+                self.must_wait = is_primary;
+            }
+            Refusal::NoRead => {
+                counts.redirects.add();
+                self.remember_writes(bytes);
+                self.is_for_primary = true;
+            }
+            Refusal::Settings => {
+                counts.redirects.add();
+                self.settings_refused += 1;
+                self.reads_from_primary = true;
+                // "cached plan must not change result type" says so, too.
+                if let Some(upstream) = &mut self.upstreams[server] {
+                    upstream.prepared.expire();
+                }
+            }
+            Refusal::Recovery => {
+                counts.redirects.add();
+                self.reads_from_primary = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Statements that a standby refuses go to the primary from now on.
+    fn remember_writes(&mut self, bytes: usize) {
+        let input = std::mem::take(&mut self.input);
+        let mut at = 0;
+        while let Ok(Some(header)) = frame::header(&input[at..bytes]) {
+            let body = &input[at + HEADER_BYTES..(at + header.total).min(bytes)];
+            match header.tag {
+                b'Q' => self.known.refuse(body.strip_suffix(b"\0").unwrap_or(body)),
+                b'P' => {
+                    if let Some(parse) = crate::wire::postgres::frontend::parse(body) {
+                        self.known.refuse(parse.query);
+                    }
+                }
+                b'B' => {
+                    let bind = crate::wire::postgres::frontend::bind(body);
+                    match bind.map(|bind| bind.statement) {
+                        Some(b"") => self.unnamed_is_read = false,
+                        Some(name) => {
+                            if let Some(named) =
+                                self.names.as_mut().and_then(|names| names.get_mut(name))
+                            {
+                                named.is_read = false;
+                                self.known.refuse(named.statement.query());
+                            }
+                        }
+                        None => {}
+                    }
+                }
+                _ => {}
+            }
+            at = (at + header.total).min(bytes);
+        }
+        self.input = input;
+    }
+
+    /// Gives a server up that the picture says is lost.
+    fn give_up_if_lost(&mut self, server: usize) -> Result<bool, End> {
+        let turn = self.worker.turn(self.who.position);
+        if turn == std::mem::replace(&mut self.turn, turn) {
+            return Ok(false);
+        }
+        if self.who.cluster.view().is_usable(server) {
+            return Ok(false);
+        }
+        let Some(upstream) = self.upstreams[server].take() else {
+            return Ok(false);
+        };
+        tokio::task::spawn_local(Rc::clone(&upstream.cancels).cancel());
+        drop(upstream);
+        self.ask_again(server, false)?;
+        Ok(true)
+    }
+
+    /// The server is lost: the read goes to another, unless the client has a part of the answer.
+    fn ask_again(&mut self, server: usize, is_closed: bool) -> Result<(), End> {
+        let Mode::Held(held) = std::mem::replace(&mut self.mode, Mode::Rest) else {
+            return Ok(());
+        };
+        self.me.is_served_by(None);
+        buffer::give_back(&mut self.to_server);
+        let who = Rc::clone(&self.who);
+        let counts = &who.cluster.servers[server].counts;
+        counts.lost.add();
+        self.lost_upstream(server);
+        if self.pinned == Some(server) {
+            return Err(End::Refused(super::failed::state_lost()));
+        }
+        if held.is_begun {
+            self.who.cluster.counts.broken_off.add();
+            let what = "the server was lost in the middle of its answer";
+            return Err(End::Refused(PgError::fatal(code::CONNECTION_FAILURE, what)));
+        }
+        counts.repeats.add();
+        self.waits_since.get_or_insert_with(Instant::now);
+        if is_closed {
+            // Until the picture says more, others are tried first.
+            self.worker.avoid(self.who.position, server, Instant::now());
+        }
+        self.is_input_due = true;
+        Ok(())
+    }
+}
+
+/// Whether an error means that another server must answer. A standby has reasons of its own for
+/// some errors, and the language of its messages is not known: the primary tells which were true.
+fn refusal(error: &PgError, is_standby: bool) -> Option<Refusal> {
+    match error.code.as_str() {
+        link::code::FLOOR_AHEAD => Some(Refusal::Behind),
+        link::code::FLOOR_LOST => Some(Refusal::Gone),
+        link::code::NOT_PRIMARY => Some(Refusal::Fenced),
+        "25006" if error.message.starts_with("this server is fenced") => Some(Refusal::Fenced),
+        "25006" | "55000" if is_standby => Some(Refusal::NoRead),
+        // Serializable transactions, or what no server does.
+        code::FEATURE_NOT_SUPPORTED if is_standby => Some(Refusal::Settings),
+        // A conflict with recovery, or a deadlock with it.
+        "40001" | "40P01" if is_standby => Some(Refusal::Recovery),
+        _ => None,
+    }
+}
+
+/// Gives the answers that are due now and that no server will give.
+pub(super) fn answer_own(upstream: &mut Upstream, splice: &mut Splice<'_>, at: usize) {
+    while let Some(own) = upstream.answers.own() {
+        splice.insert(at).extend_from_slice(match own {
+            Awaited::AnswerParse => write::PARSE_COMPLETE,
+            _ => write::CLOSE_COMPLETE,
+        });
+    }
+}

@@ -1,0 +1,103 @@
+//! What servers say of their own accord: positions of earlier writes, notifications, their end.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::{End, Mode, Session};
+use crate::logic::postgres::pool::Upstream;
+use crate::wire::postgres::frame::{self, HEADER_BYTES};
+use crate::wire::postgres::link;
+
+impl Session {
+    /// Reads from every connection on which nothing is on its way.
+    pub(super) fn poll_news(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let active = match &self.mode {
+            Mode::Held(held) => Some(held.server),
+            Mode::Relay(relay) => Some(relay.server),
+            Mode::Rest | Mode::Aborted(_) => None,
+        };
+        let mut has_moved = false;
+        for server in 0..self.upstreams.len() {
+            if Some(server) == active {
+                continue;
+            }
+            let Some(mut upstream) = self.upstreams[server].take() else {
+                continue;
+            };
+            match self.poll_one(cx, &mut upstream)? {
+                Some(true) => has_moved = true,
+                Some(false) => {}
+                None => {
+                    drop(upstream);
+                    self.who.cluster.servers[server].counts.lost.add();
+                    self.lost_upstream(server);
+                    if self.pinned == Some(server) {
+                        return Err(End::Refused(super::failed::state_lost()));
+                    }
+                    has_moved = true;
+                    continue;
+                }
+            }
+            self.upstreams[server] = Some(upstream);
+        }
+        Ok(has_moved)
+    }
+
+    /// Whether something came; `None` if the connection ends.
+    fn poll_one(
+        &mut self,
+        cx: &mut Context<'_>,
+        upstream: &mut Upstream,
+    ) -> Result<Option<bool>, End> {
+        let worker = Rc::clone(&self.worker);
+        let mut scratch = worker.scratch.borrow_mut();
+        let count = match upstream.stream.poll_into(cx, &mut scratch.read) {
+            Poll::Ready(Ok(count)) if count > 0 => count,
+            Poll::Ready(_) => return Ok(None),
+            Poll::Pending => return Ok(Some(false)),
+        };
+        let mut bytes = std::mem::take(&mut upstream.partial);
+        bytes.extend_from_slice(&scratch.read[..count]);
+        let mut at = 0;
+        while let Ok(Some(header)) = frame::header(&bytes[at..]) {
+            let Some(message) = bytes.get(at..at + header.total) else {
+                break;
+            };
+            let body = &message[HEADER_BYTES..];
+            match header.tag {
+                link::TAG => self.position(upstream, body),
+                b'S' => {
+                    upstream.set_parameter(body);
+                    if self.pinned == Some(upstream.tie.server) {
+                        self.tell(cx, message)?;
+                    }
+                }
+                // Of a server that the session keeps to.
+                b'A' | b'N' if self.pinned == Some(upstream.tie.server) => {
+                    self.tell(cx, message)?;
+                }
+                b'N' => {}
+                _ => return Ok(None),
+            }
+            at += header.total;
+        }
+        bytes.drain(..at);
+        if bytes.len() > super::UNREAD_BYTES_MAX {
+            return Ok(None);
+        }
+        upstream.partial = bytes;
+        Ok(Some(true))
+    }
+
+    /// A connection is gone: what it had yet to tell nobody will.
+    pub(super) fn lost_upstream(&mut self, server: usize) {
+        if self
+            .floor
+            .awaited
+            .is_some_and(|(awaited, _)| awaited == server)
+        {
+            self.floor.awaited = None;
+            self.floor.is_lost = true;
+        }
+    }
+}

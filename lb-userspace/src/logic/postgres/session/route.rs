@@ -1,0 +1,226 @@
+//! What is done with the client's next segment, and by which server.
+
+use std::task::Context;
+use std::time::Instant;
+
+use super::rewrite::Message;
+use super::scan::Scan;
+use super::{End, Mode, Session, Step};
+use crate::config::ReadRoute;
+use crate::logic::postgres::view::View;
+use crate::wire::buffer;
+use crate::wire::postgres::error::{PgError, code};
+use crate::wire::postgres::frame::{self, BadLength, HEADER_BYTES};
+use crate::wire::postgres::write;
+
+/// After so many reads that no standby could do, the session's go to the primary.
+const SETTINGS_REFUSED_MAX: u32 = 3;
+
+impl Session {
+    /// Deals with what the client sent, as far as that goes without waiting for others.
+    pub(super) fn take_input(&mut self, cx: &mut Context<'_>) -> Result<Option<Step>, End> {
+        loop {
+            self.is_input_due = false;
+            if let Mode::Relay(_) = self.mode {
+                self.relay_input(cx)?;
+                return Ok(None);
+            }
+            if self.input.is_empty() || !self.may_take() {
+                return Ok(None);
+            }
+            if self.is_skipping {
+                if !self.skip_to_sync()? {
+                    return Ok(None);
+                }
+                continue;
+            }
+            if let Mode::Aborted(_) = self.mode {
+                if !self.take_aborted()? {
+                    return Ok(None);
+                }
+                continue;
+            }
+            let input = std::mem::take(&mut self.input);
+            let scan = self.scan(&input);
+            self.input = input;
+            match scan.map_err(violation)? {
+                Scan::Incomplete => return Ok(None),
+                Scan::Idle(tag) => {
+                    if !self.take_idle(tag)? {
+                        return Ok(None);
+                    }
+                }
+                Scan::Read(bytes) if !self.is_for_primary => return self.read(cx, bytes),
+                Scan::Read(_) | Scan::Other => {
+                    if self.take_own()? {
+                        continue;
+                    }
+                    return self.write(cx);
+                }
+            }
+        }
+    }
+
+    /// A message that needs no server, while there is nothing on its way; `false` if it is not whole.
+    fn take_idle(&mut self, tag: u8) -> Result<bool, End> {
+        let Some(header) = frame::header(&self.input).map_err(violation)? else {
+            return Ok(false);
+        };
+        if self.input.len() < header.total {
+            if header.total <= self.worker.input_bytes_max() {
+                self.is_input_due = false;
+                return Ok(false);
+            }
+            let what = "a message that belongs to no statement is too long";
+            return Err(End::Refused(PgError::fatal(code::PROTOCOL_VIOLATION, what)));
+        }
+        match tag {
+            b'X' => self.is_leaving = true,
+            b'S' => {
+                let mut ready = Vec::new();
+                write::ready(&mut ready, b'I');
+                buffer::append(&mut self.to_client, &ready);
+            }
+            // A Flush of nothing, or the rest of a COPY that failed.
+            _ => {}
+        }
+        buffer::consume(&mut self.input, header.total);
+        Ok(true)
+    }
+
+    /// Does what only this session can do: forget a prepared statement.
+    fn take_own(&mut self) -> Result<bool, End> {
+        let Some(header) = frame::header(&self.input).map_err(violation)? else {
+            return Ok(false);
+        };
+        if header.tag != b'Q' || self.input.len() < header.total {
+            return Ok(false);
+        }
+        let input = std::mem::take(&mut self.input);
+        let body = &input[HEADER_BYTES..header.total];
+        let message = Message {
+            header,
+            body,
+            at: 0,
+        };
+        let is_done = self.deallocate(message, b'I');
+        self.input = input;
+        if is_done {
+            buffer::consume(&mut self.input, header.total);
+        }
+        Ok(is_done)
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>, bytes: usize) -> Result<Option<Step>, End> {
+        self.position_is_known()?;
+        if std::mem::take(&mut self.must_wait) {
+            return self.wait();
+        }
+        let view = self.who.cluster.view();
+        let Some(server) = self.reader(&view) else {
+            return self.wait();
+        };
+        if !self.is_prepared(server) {
+            return Ok(Some(Step::Prepare {
+                server,
+                is_read: true,
+            }));
+        }
+        self.hold(cx, server, bytes)?;
+        Ok(None)
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<Option<Step>, End> {
+        self.position_is_known()?;
+        if std::mem::take(&mut self.must_wait) {
+            return self.wait();
+        }
+        let view = self.who.cluster.view();
+        let server = match (self.pinned, view.primary(self.shard)) {
+            // What it keeps to is there or nowhere.
+            (Some(pinned), _) if self.upstreams[pinned].is_some() => pinned,
+            (Some(_), _) => return Err(End::Refused(super::failed::state_lost())),
+            (None, Ok(primary)) => primary,
+            (None, Err(_)) => return self.wait(),
+        };
+        if !self.is_prepared(server) {
+            return Ok(Some(Step::Prepare {
+                server,
+                is_read: false,
+            }));
+        }
+        self.is_for_primary = false;
+        self.begin_relay(server);
+        self.relay_input(cx)?;
+        Ok(None)
+    }
+
+    fn wait(&mut self) -> Result<Option<Step>, End> {
+        self.waits_since.get_or_insert_with(Instant::now);
+        Ok(Some(Step::Turn))
+    }
+
+    /// Whether a server's connection is there and agrees with the session.
+    fn is_prepared(&self, server: usize) -> bool {
+        self.upstreams[server]
+            .as_ref()
+            .is_some_and(|upstream| upstream.settings == self.settings)
+    }
+
+    /// The server that answers a read: a standby that has what this session wrote, else the primary,
+    /// else anybody who may yet have it.
+    fn reader(&mut self, view: &View) -> Option<usize> {
+        if let Some(pinned) = self.pinned {
+            return Some(pinned).filter(|&pinned| self.upstreams[pinned].is_some());
+        }
+        let primary = view.primary(self.shard).ok();
+        let is_for_primary = self.reads_from_primary
+            || self.settings_refused >= SETTINGS_REFUSED_MAX
+            || self.floor.awaited.is_some();
+        if is_for_primary || self.worker.route() == ReadRoute::Primary {
+            return primary;
+        }
+        let now = Instant::now();
+        let can_read = |server: usize| {
+            view.has_replayed(server, self.floor.epoch, self.floor.position)
+                && !self.worker.is_avoided(self.who.position, server, now)
+        };
+        let favourite = self
+            .favourite
+            .filter(|&server| view.standbys(self.shard).any(|standby| standby == server))
+            .filter(|&server| can_read(server));
+        if favourite.is_some() {
+            return favourite;
+        }
+        let able: Vec<_> = view
+            .standbys(self.shard)
+            .filter(|&server| can_read(server))
+            .collect();
+        // Ids of one thread are so many apart as there are threads.
+        let turn = self.me.id as usize / self.worker.shared.threads.max(1);
+        if let Some(&server) = able.get(turn % able.len().max(1)) {
+            self.favourite = Some(server);
+            return Some(server);
+        }
+        // A standby that lags waits for nobody here: its proxy would only refuse.
+        primary.or_else(|| {
+            view.standbys(self.shard)
+                .find(|&server| !self.worker.is_avoided(self.who.position, server, now))
+        })
+    }
+
+    /// A write whose position nobody can tell any more: what is read next could be older.
+    fn position_is_known(&mut self) -> Result<(), End> {
+        if !self.floor.is_lost {
+            return Ok(());
+        }
+        self.who.cluster.counts.lost_positions.add();
+        let what = "the primary was lost just after this session wrote, and whether the new one has \
+                    what was written is not known";
+        Err(End::Refused(PgError::fatal(code::CONNECTION_FAILURE, what)))
+    }
+}
+
+pub(super) fn violation(error: BadLength) -> End {
+    End::Refused(PgError::fatal(code::PROTOCOL_VIOLATION, error.to_string()))
+}

@@ -1,0 +1,148 @@
+//! What clients can do through a logic daemon as they can at PostgreSQL itself.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use futures::{SinkExt, TryStreamExt};
+use lb_tests::wait;
+
+use super::site::Cluster;
+use crate::setup::{SOON, printed, sqlstate};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn psql_and_pgbench_work_in_all_protocols() -> Result<()> {
+    let cluster = Cluster::new(1, "")?;
+    assert_eq!(cluster.psql("SELECT 40 + 2")?, "42");
+    assert_eq!(cluster.readyz()?, 200);
+    let status = cluster.lb(&["status"])?;
+    assert!(status.contains("postgres"), "{status}");
+    let mut init = cluster.program("pgbench")?;
+    printed(init.args(["-i", "-s", "1", "-q"]))?;
+    for protocol in ["simple", "extended", "prepared"] {
+        for script in ["select-only", "tpcb-like"] {
+            let mut pgbench = cluster.program("pgbench")?;
+            pgbench.args(["-n", "-c", "8", "-t", "40", "-M", protocol]);
+            printed(pgbench.args(["-b", script]))?;
+        }
+    }
+    let balance = "SELECT (SELECT sum(abalance) FROM pgbench_accounts) = \
+                   (SELECT sum(delta) FROM pgbench_history), count(*) FROM pgbench_history";
+    assert_eq!(cluster.psql(balance)?, "t|960");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn state_of_a_session_stays_with_it() -> Result<()> {
+    let cluster = Cluster::new(1, "")?;
+    let client = cluster.connect("application_name=of_a_test").await?;
+    let one = |sql: &'static str| {
+        let client = &client;
+        async move {
+            let rows = client.simple_query(sql).await?;
+            let row = rows.into_iter().find_map(|message| match message {
+                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+                _ => None,
+            });
+            anyhow::Ok(row.unwrap_or_default())
+        }
+    };
+    assert_eq!(one("SHOW application_name").await?, "of_a_test");
+    client
+        .batch_execute("SET statement_timeout = '41s'")
+        .await?;
+    assert_eq!(one("SHOW statement_timeout").await?, "41s");
+    let sql = "SELECT current_setting('statement_timeout')";
+    assert_eq!(one(sql).await?, "41s");
+    client
+        .batch_execute("BEGIN; SET search_path = pg_catalog; ROLLBACK")
+        .await?;
+    assert_eq!(one("SHOW search_path").await?, "\"$user\", public");
+    client
+        .batch_execute("CREATE TEMP TABLE t AS SELECT 7 AS a")
+        .await?;
+    assert_eq!(one("SELECT a FROM t").await?, "7");
+    assert_eq!(one("SHOW in_hot_standby").await?, "off");
+    assert_eq!(one("SELECT pg_is_in_recovery()").await?, "f");
+    let error = client.batch_execute("SELECT 1 / 0").await;
+    assert_eq!(sqlstate(error).as_deref(), Some("22012"));
+    assert_eq!(one("SELECT a FROM t").await?, "7");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copy_goes_both_ways_and_large_answers_pass() -> Result<()> {
+    let cluster = Cluster::new(1, "")?;
+    let client = cluster.connect("").await?;
+    client
+        .batch_execute("CREATE TABLE c (a int, b text)")
+        .await?;
+    let sink = client.copy_in("COPY c FROM STDIN").await?;
+    let mut sink = std::pin::pin!(sink);
+    for number in 0..2000 {
+        let line = format!("{number}\t{}\n", "x".repeat(100));
+        sink.send(bytes::Bytes::from(line)).await?;
+    }
+    assert_eq!(sink.finish().await?, 2000);
+    let out = client.copy_out("COPY c TO STDOUT").await?;
+    let bytes: usize = out
+        .try_fold(0, |sum, part| async move { Ok(sum + part.len()) })
+        .await?;
+    assert!(bytes > 200_000, "{bytes}");
+    let rows = client.query("SELECT a, repeat(b, 10) FROM c", &[]).await?;
+    assert_eq!(rows.len(), 2000);
+    let large = client.query_one("SELECT repeat('y', 3000000)", &[]).await?;
+    assert_eq!(large.get::<_, String>(0).len(), 3_000_000);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cancel_requests_reach_the_server_that_works() -> Result<()> {
+    let cluster = Cluster::new(1, "")?;
+    for _ in 0..4 {
+        let client = cluster.connect("").await?;
+        let cancel = client.cancel_token();
+        let sleeping =
+            tokio::spawn(async move { client.simple_query("SELECT pg_sleep(60)").await });
+        wait::until("the query runs", SOON, || {
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' \
+                       AND state = 'active' AND pid <> pg_backend_pid()";
+            cluster.servers[0].sql(sql).is_ok_and(|count| count == "1")
+        })?;
+        cancel.cancel_query(tokio_postgres::NoTls).await?;
+        let outcome = tokio::time::timeout(SOON, sleeping).await??;
+        assert_eq!(sqlstate(outcome).as_deref(), Some("57014"));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notifications_reach_who_listens() -> Result<()> {
+    let cluster = Cluster::new(1, "")?;
+    let mut psql = cluster.program("psql")?;
+    let script = "LISTEN news; SELECT pg_notify('news', 'good'); SELECT 1";
+    let said = printed(psql.args(["-XAt", "-c", "LISTEN news", "-c", script]))?;
+    assert!(
+        said.contains("Asynchronous notification \"news\" with payload \"good\""),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_any_server_nothing_is_ready_and_statements_end_in_time() -> Result<()> {
+    let mut cluster = Cluster::new(1, ", failover_timeout = \"500ms\"")?;
+    let client = cluster.connect("").await?;
+    client.batch_execute("CREATE TABLE w (a int)").await?;
+    for server in &mut cluster.servers {
+        server.kill()?;
+    }
+    wait::until("nothing is ready", SOON, || {
+        cluster.readyz().is_ok_and(|code| code == 503)
+    })?;
+    let started = std::time::Instant::now();
+    let outcome = client.batch_execute("INSERT INTO w VALUES (1)").await;
+    assert_eq!(sqlstate(outcome).as_deref(), Some("57P03"));
+    assert!(started.elapsed() >= Duration::from_millis(400));
+    assert!(cluster.gauge("postgres_waits_failed_total") >= Some(1.0));
+    Ok(())
+}
