@@ -10,6 +10,7 @@ mod answer;
 mod exposition;
 mod http;
 mod metrics;
+mod resp;
 mod tier;
 
 use std::path::Path;
@@ -65,6 +66,9 @@ fn tiers(
     phase: &watch::Receiver<Phase>,
 ) -> anyhow::Result<Vec<Arc<dyn Tier>>> {
     let mut tiers: Vec<Arc<dyn Tier>> = Vec::new();
+    if config.logic.resp.is_some() {
+        tiers.push(resp::Resp::listen(config, threads)?);
+    }
     if config.logic.http.is_some() {
         tiers.push(http::Http::listen(config, threads, phase.clone())?);
     }
