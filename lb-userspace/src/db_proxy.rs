@@ -7,11 +7,13 @@
 
 mod cancel;
 mod console;
+mod link;
 mod login;
 mod metrics;
 mod pool;
 mod session;
 mod stats;
+mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -25,6 +27,7 @@ use tokio::net::TcpListener;
 
 use self::pool::{Pool, PoolKey, Server};
 use self::stats::ProxyStats;
+use self::watch::{Fence, Watch};
 use crate::config::{ClientAuth, Config, DbProxy};
 use crate::downstream::postgres::Door;
 use crate::downstream::postgres::clients::Clients;
@@ -33,6 +36,7 @@ use crate::runtime::{self, Asked, Signals};
 use crate::transport::tls;
 use crate::upstream::postgres::settings::{self, Settings};
 use crate::upstream::postgres::{Connector, Credentials, statements};
+use crate::wire::postgres::link::Epoch;
 use crate::wire::postgres::write;
 
 /// Bytes that are read at a time, from whichever side.
@@ -65,6 +69,8 @@ struct Proxy {
     pristine: Settings,
     statements: statements::Table,
     stats: ProxyStats,
+    watch: Rc<Watch>,
+    fence: Fence,
     scratch: RefCell<Scratch>,
     last_stamp: Cell<u64>,
     paused: Cell<bool>,
@@ -103,6 +109,7 @@ async fn serve(config: DbProxy, source: std::path::PathBuf) -> anyhow::Result<()
     tokio::task::spawn_local(warn_if_open(Rc::clone(&proxy)));
     runtime::notify_ready();
     let ticker = tokio::task::spawn_local(tick(Rc::clone(&proxy)));
+    let watch = tokio::task::spawn_local(watch::run(Rc::clone(&proxy)));
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -127,6 +134,7 @@ async fn serve(config: DbProxy, source: std::path::PathBuf) -> anyhow::Result<()
     drain(&proxy, &mut signals).await;
     proxy.is_stopped.set(true);
     ticker.abort();
+    watch.abort();
     Ok(())
 }
 
@@ -140,6 +148,7 @@ fn accept(proxy: &Rc<Proxy>, stream: tokio::net::TcpStream, address: std::net::S
             match session {
                 login::Service::Session(session) => session.run().await,
                 login::Service::Console(console) => Box::pin(console.run()).await,
+                login::Service::Watch(link) => Box::pin(link.run()).await,
             }
             drop(registered);
         }
@@ -243,6 +252,8 @@ impl Proxy {
         let settings = settings::Table::default();
         let pristine = settings.hold(settings::Map::default());
         Ok(Rc::new(Self {
+            watch: Rc::default(),
+            fence: Fence::load(&config.state, config.listen.port())?,
             users: RefCell::new(Rc::new(Users::load(config.users_file.as_deref())?)),
             connector: RefCell::new(Rc::new(connector(&config)?)),
             acceptor: RefCell::new(config.tls.as_ref().map(tls::Acceptor::load).transpose()?),
@@ -320,6 +331,26 @@ impl Proxy {
             }
         }
         Ok(())
+    }
+
+    /// A logic daemon has seen a primary of this epoch.
+    fn attest(&self, epoch: Epoch) {
+        self.fence.attest(epoch);
+        if let Some(known) = self.watch.known()
+            && self
+                .fence
+                .observe(known.history.epoch(), known.is_primary())
+        {
+            self.fence_changed();
+        }
+    }
+
+    /// Has everybody look at the fence.
+    fn fence_changed(&self) {
+        self.watch.tell();
+        for client in self.clients.all() {
+            client.wake();
+        }
     }
 
     /// What clients are let in by, as it is now.

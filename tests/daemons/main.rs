@@ -3,7 +3,9 @@
 
 mod bad_input;
 mod console;
+mod drivers;
 mod faults;
+mod link;
 mod login;
 mod pooling;
 mod programs;

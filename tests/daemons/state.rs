@@ -3,7 +3,7 @@
 use anyhow::Result;
 use futures::future::{join_all, try_join_all};
 
-use crate::setup::Site;
+use crate::setup::{Site, sqlstate};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_follow_their_session() -> Result<()> {
@@ -248,5 +248,23 @@ async fn large_messages_pass_both_ways() -> Result<()> {
         .simple_query(&format!("SELECT length('{text}')"))
         .await?;
     assert!(!rows.is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_whose_result_changed_is_prepared_anew() -> Result<()> {
+    let site = Site::new("pool = { size = 1 }")?;
+    let (one, two) = (site.connect("").await?, site.connect("").await?);
+    one.batch_execute("CREATE TABLE t AS SELECT 1 AS a").await?;
+    let old = one.prepare("SELECT * FROM t").await?;
+    assert_eq!(one.query_one(&old, &[]).await?.len(), 1);
+    two.batch_execute("ALTER TABLE t ADD COLUMN b int").await?;
+    // As PostgreSQL does: the client has to prepare it anew.
+    let outcome = one.query_one(&old, &[]).await;
+    assert_eq!(sqlstate(outcome).as_deref(), Some("0A000"));
+    for client in [&one, &two] {
+        let new = client.prepare("SELECT * FROM t").await?;
+        assert_eq!(client.query_one(&new, &[]).await?.len(), 2);
+    }
     Ok(())
 }

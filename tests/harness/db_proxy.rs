@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -60,18 +60,16 @@ impl DbProxy {
 
     fn start_with(run: &RunDirectory, head: String, settings: &str, log: &str) -> Result<Self> {
         let (port, metrics) = (free_port()?, free_port()?);
-        let config = run.join(&format!("db-proxy-{}.toml", next_number()));
+        let number = next_number();
+        let config = run.join(&format!("db-proxy-{number}.toml"));
+        let state = run.join(&format!("db-proxy-{number}"));
         let head = format!(
-            "[db_proxy]\nlisten = \"127.0.0.1:{port}\"\nmetrics = \"127.0.0.1:{metrics}\"\n{head}"
+            "[db_proxy]\nlisten = \"127.0.0.1:{port}\"\nmetrics = \"127.0.0.1:{metrics}\"\n\
+             state = \"{}\"\n{head}",
+            state.display()
         );
         fs::write(&config, format!("{head}{settings}\n"))?;
-        let mut command = Command::new(built("lb", "lb-userspace")?);
-        command.arg("db-proxy").arg("--config").arg(&config);
-        command.args(["--log-level", log]);
-        let mut process = Process::spawn_here("db-proxy", &mut command, &run.logs())?;
-        process.wait_until("the proxy listens", READY_MAX, || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
-        })?;
+        let process = Self::spawn(run, &config, port, log)?;
         Ok(Self {
             process,
             config,
@@ -79,6 +77,27 @@ impl DbProxy {
             metrics,
             head,
         })
+    }
+
+    fn spawn(run: &RunDirectory, config: &Path, port: u16, log: &str) -> Result<Process> {
+        let mut command = Command::new(built("lb", "lb-userspace")?);
+        command.arg("db-proxy").arg("--config").arg(config);
+        command.args(["--log-level", log]);
+        let mut process = Process::spawn_here("db-proxy", &mut command, &run.logs())?;
+        process.wait_until("the proxy listens", READY_MAX, || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        })?;
+        Ok(process)
+    }
+
+    /// Kills it, and starts another with the same configuration and state.
+    ///
+    /// # Errors
+    /// If it does not listen.
+    pub fn restart(&mut self, run: &RunDirectory) -> Result<()> {
+        self.process.kill();
+        self.process = Self::spawn(run, &self.config, self.port, "debug")?;
+        Ok(())
     }
 
     /// Where clients connect, on 127.0.0.1.

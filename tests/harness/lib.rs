@@ -21,6 +21,7 @@
 pub mod agent;
 pub mod bpffs;
 pub mod canary;
+pub mod clients;
 pub mod connections;
 pub mod datapath;
 pub mod db_proxy;

@@ -232,13 +232,7 @@ impl Drop for Process {
 /// # Errors
 /// If it has not been built, saying how to.
 pub fn built(name: &str, package: &str) -> Result<PathBuf> {
-    let own = std::env::current_exe().context("where does this program lie?")?;
-    let profile = own
-        .ancestors()
-        .skip(1)
-        .find(|directory| !directory.ends_with("deps") && !directory.ends_with("examples"))
-        .context("this program lies nowhere")?;
-    let program = profile.join(name);
+    let program = profile_directory()?.join(name);
     if !program.is_file() {
         bail!(
             "{} is not there: build it first with `cargo build --package {package}`",
@@ -246,4 +240,16 @@ pub fn built(name: &str, package: &str) -> Result<PathBuf> {
         );
     }
     Ok(program)
+}
+
+/// `target/<profile>`, where the running program lies or its tests do.
+pub(crate) fn profile_directory() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("where does this program lie?")?;
+    let profile = own
+        .ancestors()
+        .skip(1)
+        .find(|directory| !directory.ends_with("deps") && !directory.ends_with("examples"));
+    profile
+        .map(Path::to_owned)
+        .context("this program lies nowhere")
 }

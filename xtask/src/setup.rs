@@ -3,11 +3,13 @@
 //! Called first by every other command, so it must cost nothing when nothing is missing: it looks
 //! at files and asks no package manager.
 
+pub(crate) mod clients;
 mod packages;
 pub(crate) mod toolchain;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write, stdin};
+use std::path::Path;
 
 use anyhow::{Result, bail};
 
@@ -47,8 +49,11 @@ impl Consent {
     }
 }
 
-/// Programs that the tests and the demo call, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 8] = [
+/// A program (or the whole path of a file), and the Debian package that has it.
+type Wanted = (&'static str, &'static str);
+
+/// Programs that the tests and the demo call.
+const PROGRAMS: [Wanted; 8] = [
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
     ("curl", "curl"),
@@ -64,6 +69,7 @@ const PROGRAMS: [(&str, &str); 8] = [
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let toolchain = ensure(arguments.consent)?;
+    clients::ensure(arguments.consent)?;
     println!("setup: nothing to install; BPF is built with {toolchain}");
     Ok(())
 }
@@ -76,7 +82,7 @@ pub(crate) fn ensure(consent: Consent) -> Result<Toolchain> {
     let found = toolchain::find();
     let mut missing = Packages::default();
     for (program, package) in PROGRAMS {
-        if shell::find(program).is_none() {
+        if !is_here(program) {
             missing.add(package);
         }
     }
@@ -95,7 +101,7 @@ pub(crate) fn ensure(consent: Consent) -> Result<Toolchain> {
     if !packages::are_known_here() {
         let toolchain = toolchain_missing.map(|_| toolchain::HOW_ELSEWHERE);
         let programs = PROGRAMS.iter().map(|(program, _)| *program);
-        let programs = programs.filter(|program| shell::find(program).is_none());
+        let programs = programs.filter(|program| !is_here(program));
         let missing: Vec<_> = programs.chain(toolchain).collect();
         bail!(
             "missing: {} (only Debian 12 or newer: installed by this command)",
@@ -107,21 +113,52 @@ pub(crate) fn ensure(consent: Consent) -> Result<Toolchain> {
     if needs_linker {
         toolchain::install_linker()?;
     }
-    confirm()
-}
-
-/// What was installed has to be found now.
-fn confirm() -> Result<Toolchain> {
-    if let Some((program, package)) = PROGRAMS
-        .iter()
-        .find(|(program, _)| shell::find(program).is_none())
-    {
-        bail!("package {package} is installed, but there is still no program {program}");
-    }
+    confirm(&PROGRAMS)?;
     match toolchain::find() {
         Ok(toolchain) => Ok(toolchain),
         Err(missing) => bail!("still missing after the installation: {missing}"),
     }
+}
+
+/// Installs which of these is missing, for what not everybody needs.
+///
+/// # Errors
+/// With one line that says what is missing where it cannot be installed, or may not be.
+pub(crate) fn ensure_programs(consent: Consent, wanted: &[Wanted]) -> Result<()> {
+    let mut missing = Packages::default();
+    let absent = wanted.iter().filter(|(program, _)| !is_here(program));
+    absent.for_each(|(_, package)| missing.add(package));
+    install(consent, &missing)?;
+    confirm(wanted)
+}
+
+/// Installs these packages, which are known to be missing.
+fn install(consent: Consent, missing: &Packages) -> Result<()> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !packages::are_known_here() {
+        bail!("missing: {missing} (only Debian 12 or newer: installed by this command)");
+    }
+    ask(consent, missing, false)?;
+    missing.install()
+}
+
+/// What was installed has to be found now.
+fn confirm(wanted: &[Wanted]) -> Result<()> {
+    match wanted.iter().find(|(program, _)| !is_here(program)) {
+        Some((program, package)) => {
+            bail!("package {package} is installed, but there is still no {program}")
+        }
+        None => Ok(()),
+    }
+}
+
+fn is_here(program: &str) -> bool {
+    if program.starts_with('/') {
+        return Path::new(program).exists();
+    }
+    shell::find(program).is_some()
 }
 
 fn ask(consent: Consent, missing: &Packages, needs_linker: bool) -> Result<()> {

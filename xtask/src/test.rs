@@ -27,6 +27,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::ensure(arguments.consent)?;
+    setup::clients::ensure(arguments.consent)?;
     build::build(build::Profile::Dev)?;
     // All of it before any of it: a mistake in the last suite shows in the first minute.
     shell::run(shell::cargo().args(["test", "--locked", "--no-run"]))?;

@@ -23,6 +23,12 @@ pub struct DbProxy {
     pub users_file: Option<PathBuf>,
     /// Who may use the console.
     pub admins: Vec<String>,
+    /// Who may watch the server over a link, and attest epochs.
+    pub links: Vec<String>,
+    /// How the proxy itself looks at the server.
+    pub watch: DbWatch,
+    /// Directory for the highest epoch that was seen.
+    pub state: PathBuf,
     /// The proxy's own certificate; `None` offers no TLS.
     pub tls: Option<DbTls>,
     /// Where Prometheus fetches metrics; `None` serves none.
@@ -64,4 +70,13 @@ pub struct DbTls {
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+}
+
+/// `watch` of `[db_proxy]`: the connection on which the proxy looks at the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DbWatch {
+    /// A user of PostgreSQL with the attribute REPLICATION.
+    pub user: String,
+    /// Any database that the user may connect to.
+    pub database: String,
 }

@@ -8,6 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::console::{self, Console};
+use super::link::{self, WatchLink};
 use super::pool::PoolKey;
 use super::session::{End, Session, check_out, give};
 use super::{Proxy, cancel};
@@ -17,6 +18,7 @@ use crate::transport::stream::Stream;
 use crate::upstream::postgres::Credentials;
 use crate::upstream::postgres::settings::Map;
 use crate::wire::postgres::error::{PgError, code};
+use crate::wire::postgres::link::{Mode, OPTION};
 use crate::wire::postgres::startup::Startup;
 use crate::wire::postgres::write;
 
@@ -24,6 +26,7 @@ use crate::wire::postgres::write;
 pub(super) enum Service {
     Session(Box<Session>),
     Console(Box<Console>),
+    Watch(Box<WatchLink>),
 }
 
 /// Serves a connection until its client has logged in; `None` if it does not.
@@ -78,17 +81,30 @@ async fn greet(
         return Err(PgError::fatal(code::TOO_MANY_CONNECTIONS, what).into());
     }
     let (user, database) = downstream::user_and_database(&startup)?;
-    downstream::negotiate(stream, &startup, &[]).await?;
+    let mode = link::mode(&startup);
+    let known = if mode.is_some() { &[OPTION][..] } else { &[] };
+    downstream::negotiate(stream, &startup, known).await?;
     let credentials = downstream::authenticate(&door, stream, user).await?;
     let is_encrypted = stream.is_encrypted();
     let registered = proxy
         .clients
         .register(user, database, address, is_encrypted);
+    if mode == Some(Mode::Watch) {
+        link::may_watch(proxy, user)?;
+        let mut hello = write::AUTHENTICATION_OK.to_vec();
+        link::greeting(&mut hello);
+        end_of_login(&registered, mode, &mut hello);
+        stream.write_all(&hello).await?;
+        stream.flush().await?;
+        let stream = slot.take().ok_or(Refused::Silently)?;
+        let link = WatchLink::new(Rc::clone(proxy), Rc::clone(&registered.client), stream);
+        return Ok((registered, Service::Watch(Box::new(link))));
+    }
     if console::is_console(database) {
         console::may_use(proxy, user)?;
         let mut hello = write::AUTHENTICATION_OK.to_vec();
         console::greeting(&mut hello);
-        end_of_login(&registered, &mut hello);
+        end_of_login(&registered, None, &mut hello);
         stream.write_all(&hello).await?;
         let stream = slot.take().ok_or(Refused::Silently)?;
         let console = Console::new(Rc::clone(proxy), Rc::clone(&registered.client), stream);
@@ -135,22 +151,24 @@ async fn open_session(
     };
     let mut hello = write::AUTHENTICATION_OK.to_vec();
     hello.extend_from_slice(&greeting);
-    end_of_login(registered, &mut hello);
+    let mode = link::mode(startup);
+    end_of_login(registered, mode, &mut hello);
     let stream = slot.as_mut().ok_or(Refused::Silently)?;
     stream.write_all(&hello).await?;
     stream.flush().await?;
     let stream = slot.take().ok_or(Refused::Silently)?;
     let client = Rc::clone(&registered.client);
-    Ok(Session::new(
-        Rc::clone(proxy),
-        pool,
-        client,
-        stream,
-        settings,
-    ))
+    let mut session = Session::new(Rc::clone(proxy), pool, client, stream, settings);
+    if mode.is_some() {
+        session.has_link();
+    }
+    Ok(session)
 }
 
-fn end_of_login(registered: &Registered, hello: &mut Vec<u8>) {
+fn end_of_login(registered: &Registered, mode: Option<Mode>, hello: &mut Vec<u8>) {
     write::backend_key(hello, registered.client.id, &registered.client.secret);
+    if mode.is_some() {
+        link::hello(hello);
+    }
     write::ready(hello, b'I');
 }

@@ -1,5 +1,7 @@
 //! Prometheus text at `[db_proxy].metrics`.
 
+mod link;
+
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::io;
@@ -130,6 +132,7 @@ fn render(proxy: &Proxy) -> String {
         head(&mut text, name, kind, help);
         line(&mut text, name, "", value);
     }
+    link::render(&mut text, proxy);
     let pools = proxy.all_pools();
     let numbers: [(&str, &str, &str, Number); 12] = [
         ("servers_open", "gauge", "Server connections.", |pool| {
@@ -225,24 +228,20 @@ fn summary(
 ) {
     head(text, name, "summary", help);
     for pool in pools {
-        let (histogram, labels) = (of(pool), labels(pool));
-        for share in [0.5, 0.9, 0.99, 0.999] {
-            let labels = format!("{labels},quantile=\"{share}\"");
-            line(text, name, &labels, histogram.percentile_us(share) / 1e6);
-        }
-        line(
-            text,
-            &format!("{name}_sum"),
-            &labels,
-            histogram.sum_us() as f64 / 1e6,
-        );
-        line(
-            text,
-            &format!("{name}_count"),
-            &labels,
-            histogram.count() as f64,
-        );
+        percentiles(text, name, &labels(pool), of(pool));
     }
+}
+
+fn percentiles(text: &mut String, name: &str, labels: &str, histogram: &Histogram) {
+    for share in [0.5, 0.9, 0.99, 0.999] {
+        let comma = if labels.is_empty() { "" } else { "," };
+        let labels = format!("{labels}{comma}quantile=\"{share}\"");
+        line(text, name, &labels, histogram.percentile_us(share) / 1e6);
+    }
+    let sum_s = histogram.sum_us() as f64 / 1e6;
+    line(text, &format!("{name}_sum"), labels, sum_s);
+    let count = histogram.count() as f64;
+    line(text, &format!("{name}_count"), labels, count);
 }
 
 fn head(text: &mut String, name: &str, kind: &str, help: &str) {

@@ -13,12 +13,15 @@ use tokio::sync::oneshot;
 use super::Proxy;
 use super::stats::PoolStats;
 use crate::upstream::postgres::settings::Settings;
-use crate::upstream::postgres::{self, Credentials, ServerError};
+use crate::upstream::postgres::{self, Credentials, ServerError, Who};
 use crate::wire::postgres::error::{PgError, code};
 use crate::wire::postgres::write;
 
 /// How long after a failed connection the next is tried, while clients wait.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// How long a new connection waits for the watch to have seen the server.
+const SEEN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// For so many different sets of settings it is remembered what their clients are told.
 const GREETINGS_MAX: usize = 256;
@@ -38,6 +41,9 @@ pub(super) type Server = postgres::Server<Membership>;
 pub(super) struct Membership {
     /// The pool's way to make everybody log in again: servers of older generations are closed.
     generation: u64,
+    /// How many questions the watch had asked when it had logged in: answers to later ones are of
+    /// the same life of the server.
+    pub questions: u64,
     _place: Place,
 }
 
@@ -197,15 +203,25 @@ impl Pool {
     async fn connect(self: Rc<Self>, proxy: Rc<Proxy>, place: Place) {
         let credentials = self.credentials.borrow().clone();
         let connector = proxy.connector.borrow().clone();
-        let (user, database) = (&self.key.user, &self.key.database);
+        let who = Who {
+            user: &self.key.user,
+            database: &self.key.database,
+            credentials: &credentials,
+        };
         let pristine = proxy.pristine.clone();
         let membership = Membership {
             generation: self.generation.get(),
+            questions: 0,
             _place: place,
         };
-        let connected = connector
-            .connect(user, database, &credentials, pristine, membership)
-            .await;
+        let mut connected = connector.connect(who, &[], pristine, membership).await;
+        if let Ok(server) = &mut connected {
+            server.tie.questions = proxy.watch.asked();
+            // Nobody is to use a server before the fence has looked at what it is now.
+            if !proxy.watch.sees(SEEN_TIMEOUT).await {
+                tracing::debug!(pool = %self, "a connection is used that the watch knows nothing of");
+            }
+        }
         self.connecting.set(self.connecting.get() - 1);
         match connected {
             Ok(server) => {

@@ -4,6 +4,7 @@
 //! place and writes the batch on in one call; buffers of its own it has only while something could
 //! not be passed on at once. So an idle client holds no buffer, and no server.
 
+mod admission;
 mod downstream;
 mod relay;
 mod settle;
@@ -13,6 +14,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Instant;
 
+use self::admission::LinkState;
 pub(super) use self::settle::{check_out, give};
 use super::Proxy;
 use super::pool::{Pool, Server};
@@ -78,6 +80,12 @@ pub(super) struct Session {
     is_leaving: bool,
     /// `input` may hold messages that can be dealt with now.
     is_input_due: bool,
+    /// What `input` holds waits for the answers to what came before it.
+    awaits_answers: bool,
+    /// A segment was refused: what comes is dropped, up to its Sync.
+    is_refusing: bool,
+    /// What a link adds; most clients have none.
+    link: Option<Box<LinkState>>,
     /// The server told an error that ends its connection.
     was_told: bool,
     /// The last query asked for a commit.
@@ -113,11 +121,19 @@ impl Session {
             to_server: Vec::new(),
             is_leaving: false,
             is_input_due: false,
+            awaits_answers: false,
+            is_refusing: false,
+            link: None,
             was_told: false,
             commits: false,
             tracking: Tracking::default(),
             began: Instant::now(),
         }
+    }
+
+    /// The client speaks the link's messages.
+    pub fn has_link(&mut self) {
+        self.link = Some(Box::default());
     }
 
     /// Serves the client until it leaves.
@@ -126,6 +142,11 @@ impl Session {
             match std::future::poll_fn(|cx| self.poll_relay(cx)).await {
                 relay::Step::NeedsServer => {
                     if let Err(end) = Box::pin(self.acquire()).await {
+                        break end;
+                    }
+                }
+                relay::Step::NeedsFloor => {
+                    if let Err(end) = Box::pin(self.await_floor()).await {
                         break end;
                     }
                 }

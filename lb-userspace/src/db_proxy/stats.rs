@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use crate::telemetry::histogram::Histogram;
+use crate::wire::postgres::link::code;
 
 /// Counts of one pool.
 #[derive(Debug, Default)]
@@ -36,4 +37,31 @@ pub(super) struct ProxyStats {
     pub logins: Cell<u64>,
     pub logins_refused: Cell<u64>,
     pub cancels: Cell<u64>,
+    pub links: LinkStats,
+}
+
+/// Counts of what passes over links.
+#[derive(Debug, Default)]
+pub(super) struct LinkStats {
+    pub heartbeats: Cell<u64>,
+    pub heartbeats_left_out: Cell<u64>,
+    pub positions: Cell<u64>,
+    /// Floors by what became of their segments.
+    pub admitted: Cell<u64>,
+    pub refused_ahead: Cell<u64>,
+    pub refused_lost: Cell<u64>,
+    pub refused_not_primary: Cell<u64>,
+    pub refused_fenced: Cell<u64>,
+}
+
+impl LinkStats {
+    /// Where refusals by this SQLSTATE are counted.
+    pub fn refused(&self, code: &str) -> &Cell<u64> {
+        match code {
+            code::FLOOR_AHEAD => &self.refused_ahead,
+            code::FLOOR_LOST => &self.refused_lost,
+            code::NOT_PRIMARY => &self.refused_not_primary,
+            _ => &self.refused_fenced,
+        }
+    }
 }

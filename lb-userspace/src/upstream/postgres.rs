@@ -20,9 +20,10 @@ use std::time::Instant;
 pub use self::awaited::{Answers, Awaited, Fate};
 pub use self::cancel::Cancels;
 pub use self::connect::Connector;
-pub use self::login::{Credentials, nonce};
+pub use self::login::{Credentials, Who, nonce};
 use self::settings::Settings;
 use self::statements::Prepared;
+pub use self::talk::Row;
 use crate::transport::stream::Stream;
 use crate::wire::postgres::{error::PgError, frame};
 

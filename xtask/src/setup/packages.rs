@@ -1,5 +1,6 @@
 //! Debian packages: which ones are wanted, and the one way they get installed.
 
+use std::fmt;
 use std::fs;
 use std::process::Command;
 
@@ -13,6 +14,12 @@ const DEBIAN_MIN: u32 = 12;
 /// Names of Debian packages, each once.
 #[derive(Default)]
 pub(super) struct Packages(Vec<&'static str>);
+
+impl fmt::Display for Packages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(", "))
+    }
+}
 
 impl Packages {
     pub(super) fn add(&mut self, package: &'static str) {

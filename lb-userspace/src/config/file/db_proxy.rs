@@ -20,6 +20,9 @@ pub(in crate::config) struct DbProxy {
     pub(in crate::config) auth: Field<ClientAuth>,
     pub(in crate::config) users_file: Field<String>,
     pub(in crate::config) admins: Field<Vec<Field<String>>>,
+    pub(in crate::config) links: Field<Vec<Field<String>>>,
+    pub(in crate::config) watch: DbWatch,
+    pub(in crate::config) state: Field<String>,
     pub(in crate::config) tls: Option<DbTls>,
     pub(in crate::config) control: Field<String>,
     pub(in crate::config) metrics: Field<SocketAddr>,
@@ -34,6 +37,12 @@ pub(in crate::config) struct DbPool {
     pub(in crate::config) max_clients: Field<i64>,
     pub(in crate::config) idle_timeout: Field<Duration>,
     pub(in crate::config) statements: Field<i64>,
+}
+
+/// `watch` of `[db_proxy]`
+pub(in crate::config) struct DbWatch {
+    pub(in crate::config) user: Field<String>,
+    pub(in crate::config) database: Field<String>,
 }
 
 /// `tls` of `[db_proxy]`
@@ -54,6 +63,9 @@ impl DbProxy {
             auth: table.field("auth", out),
             users_file: table.field("users_file", out),
             admins: table.list("admins", out),
+            links: table.list("links", out),
+            watch: DbWatch::read(table, out),
+            state: table.field("state", out),
             tls: table
                 .table("tls", Section::DbTls, out)
                 .written()
@@ -86,6 +98,18 @@ impl DbPool {
             max_clients: table.field("max_clients", out),
             idle_timeout: table.field("idle_timeout", out),
             statements: table.field("statements", out),
+        }
+    }
+}
+
+impl DbWatch {
+    fn read(proxy: &Table<'_>, out: &mut Diagnostics<'_>) -> Self {
+        let watch = proxy.table("watch", Section::DbWatch, out);
+        let absent = Table::absent(watch.key.clone(), watch.span.clone(), Section::DbWatch);
+        let table = watch.written().unwrap_or(&absent);
+        Self {
+            user: table.field("user", out),
+            database: table.field("database", out),
         }
     }
 }

@@ -62,6 +62,24 @@ pub(super) const DB_PROXY: &[Key] = &[
         "Users who may use the console: `psql` to the database `lb`.",
     ),
     key(
+        "links",
+        "array of names",
+        Value(r#"["lb"]"#),
+        "Users who may watch the server over a link, as `lb logic` does ([link.md](link.md)). They need not exist in PostgreSQL, and they can fence it.",
+    ),
+    key(
+        "watch",
+        "table",
+        Words("the defaults of `watch`"),
+        "The connection on which the proxy itself looks at the server.",
+    ),
+    key(
+        "state",
+        "absolute path",
+        Value(r#""/var/lib/lb""#),
+        "Directory for the highest epoch that was seen, so that a fence survives a restart: `db-proxy-PORT.json`, by the port of `listen`.",
+    ),
+    key(
         "tls",
         "table",
         Words("no TLS"),
@@ -123,6 +141,21 @@ pub(super) const DB_POOL: &[Key] = &[
         "1 to 100000",
         Value("200"),
         "The most prepared statements that one server connection keeps.",
+    ),
+];
+
+pub(super) const DB_WATCH: &[Key] = &[
+    key(
+        "user",
+        "text",
+        Value(r#""postgres""#),
+        "A user of PostgreSQL with the attribute REPLICATION. A password is looked for in `users_file`.",
+    ),
+    key(
+        "database",
+        "text",
+        Value(r#""postgres""#),
+        "A database that the user may connect to.",
     ),
 ];
 

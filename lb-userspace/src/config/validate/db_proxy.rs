@@ -8,7 +8,7 @@ use std::{
 
 use super::range;
 use crate::config::{
-    ClientAuth, DbPool, DbProxy, DbServer, DbTls, PoolMode, ServerTls, error::Diagnostics,
+    ClientAuth, DbPool, DbProxy, DbServer, DbTls, DbWatch, PoolMode, ServerTls, error::Diagnostics,
     field::Field, file, keys::Section, suggest::shown,
 };
 
@@ -48,7 +48,13 @@ pub(super) fn db_proxy(file: &file::DbProxy, out: &mut Diagnostics<'_>) -> Optio
         pool: pool(&file.pool, out),
         auth: file.auth.or(ClientAuth::Password),
         users_file: path(&file.users_file, out),
-        admins: admins(&file.admins),
+        admins: names(&file.admins).unwrap_or_default(),
+        links: names(&file.links).unwrap_or_else(|| vec!["lb".to_owned()]),
+        watch: DbWatch {
+            user: file.watch.user.or("postgres".to_owned()),
+            database: file.watch.database.or("postgres".to_owned()),
+        },
+        state: range::directory(&file.state, "/var/lib/lb", out),
         tls: match tls {
             Some(tls) => Some(tls?),
             None => None,
@@ -134,7 +140,7 @@ fn pool(file: &file::DbPool, out: &mut Diagnostics<'_>) -> DbPool {
     }
 }
 
-fn admins(field: &Field<Vec<Field<String>>>) -> Vec<String> {
-    let names = field.written().into_iter().flatten();
-    names.filter_map(|name| name.written().cloned()).collect()
+fn names(field: &Field<Vec<Field<String>>>) -> Option<Vec<String>> {
+    let names = field.written()?.iter();
+    Some(names.filter_map(|name| name.written().cloned()).collect())
 }

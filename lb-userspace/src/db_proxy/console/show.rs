@@ -1,5 +1,7 @@
 //! What SHOW shows. Columns have the names that PgBouncer's have, where they mean the same.
 
+mod watch;
+
 use super::Table;
 use crate::db_proxy::Proxy;
 use crate::db_proxy::pool::Pool;
@@ -16,6 +18,9 @@ pub(super) fn show(proxy: &Proxy, words: &[&str]) -> Result<Table, PgError> {
         ["databases"] => databases(proxy),
         ["users"] => users(proxy),
         ["lists"] => lists(proxy),
+        ["watch"] => watch::watch(proxy),
+        ["fence"] => watch::fence(proxy),
+        ["links"] => watch::links(proxy),
         ["config"] => config(proxy),
         ["version"] => one("version", format!("lb {}", env!("CARGO_PKG_VERSION"))),
         ["help"] => help(),
@@ -57,6 +62,7 @@ fn one(column: &'static str, value: String) -> Table {
 fn help() -> Table {
     let commands = [
         "SHOW POOLS | CLIENTS | SERVERS | STATS | DATABASES | USERS | LISTS | CONFIG | VERSION",
+        "SHOW WATCH: what PostgreSQL is and how far it is; SHOW FENCE; SHOW LINKS",
         "PAUSE [database]: let transactions finish, let further ones wait",
         "RESUME [database]",
         "RECONNECT [database]: replace server connections as they become free",

@@ -97,14 +97,17 @@ impl Session {
         self.tracking.failed();
         if error.code == code::FEATURE_NOT_SUPPORTED {
             // "cached plan must not change result type": other clients prepare it again, which
-            // would not help as long as this server still has the old one.
-            server.prepared.clear();
+            // would not help as long as this server goes on with the old one.
+            server.prepared.expire();
         }
         server.answers.fail(&mut server.prepared);
     }
 
     fn ready(&mut self, server: &mut Server, state: u8) {
         server.answers.ready(state, &mut server.prepared);
+        if self.link.is_some() {
+            self.segment_ended(state, server.answers.awaited.is_empty());
+        }
         match state {
             b'I' => {
                 if self.tracking.has_failed() {

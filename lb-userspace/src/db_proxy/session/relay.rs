@@ -13,15 +13,39 @@ const UNREAD_BYTES_MAX: usize = 64 << 10;
 /// What a session needs somebody else for.
 pub(super) enum Step {
     NeedsServer,
+    NeedsFloor,
     Ended(End),
+}
+
+/// What the next message of a client needs before it can be dealt with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// Nothing, or only the rest of it.
+    Nothing,
+    /// A server, and there is none.
+    Server,
+    /// A server that has reached the floor.
+    Floor,
+    /// The answers to what came before it.
+    Answers,
+}
+
+impl Needs {
+    fn step(self) -> Option<Step> {
+        match self {
+            Self::Nothing | Self::Answers => None,
+            Self::Server => Some(Step::NeedsServer),
+            Self::Floor => Some(Step::NeedsFloor),
+        }
+    }
 }
 
 /// What became of some of the client's bytes.
 pub(super) struct Taken {
     /// How many were dealt with.
     pub count: usize,
-    /// The next message wants a server, and there is none.
-    pub needs_server: bool,
+    /// What the next message needs.
+    pub needs: Needs,
 }
 
 impl Session {
@@ -35,21 +59,28 @@ impl Session {
     }
 
     fn poll_ways(&mut self, cx: &mut Context<'_>) -> Result<Poll<Step>, End> {
+        if self.proxy.fence.is_closed()
+            && let Some(end) = self.fenced_out()
+        {
+            return Err(end);
+        }
         loop {
             let mut has_moved = self.poll_to_client(cx)?;
             has_moved |= self.poll_to_server(cx)?;
             has_moved |= self.poll_from_server(cx)?;
             if self.is_input_due && self.to_server.is_empty() {
                 has_moved = true;
-                if self.take_input(cx)? {
-                    return Ok(Poll::Ready(Step::NeedsServer));
+                if let Some(step) = self.take_input(cx)?.step() {
+                    return Ok(Poll::Ready(step));
                 }
             }
-            match self.poll_from_client(cx)? {
-                Poll::Ready(true) => return Ok(Poll::Ready(Step::NeedsServer)),
-                Poll::Ready(false) => has_moved = true,
-                Poll::Pending => {}
+            if let Poll::Ready(needs) = self.poll_from_client(cx)? {
+                has_moved = true;
+                if let Some(step) = needs.step() {
+                    return Ok(Poll::Ready(step));
+                }
             }
+            has_moved |= self.poll_position(cx);
             let is_done = self.server.as_ref().is_none_or(|server| server.is_silent());
             if self.is_leaving && is_done && self.to_client.is_empty() {
                 return Err(End::Left);
@@ -93,10 +124,11 @@ impl Session {
         Ok(true)
     }
 
-    /// Reads from the client; `true` if what came wants a server.
-    fn poll_from_client(&mut self, cx: &mut Context<'_>) -> Result<Poll<bool>, End> {
-        // Whoever does not read answers gets no more of them.
-        let is_full = self.to_client.len() > UNREAD_BYTES_MAX;
+    /// Reads from the client.
+    fn poll_from_client(&mut self, cx: &mut Context<'_>) -> Result<Poll<Needs>, End> {
+        // Whoever does not read answers gets no more of them; nor is more read while what was read
+        // waits for the answers to what came before it.
+        let is_full = self.to_client.len() > UNREAD_BYTES_MAX || self.awaits_answers;
         if !self.to_server.is_empty() || self.is_leaving || is_full {
             return Ok(Poll::Pending);
         }
@@ -118,20 +150,20 @@ impl Session {
             let taken = self.take_client_bytes(read, &mut splice)?;
             buffer::append(&mut self.input, &read[taken.count..]);
             self.send_up(cx, splice.finish(taken.count))?;
-            return Ok(Poll::Ready(taken.needs_server));
+            return Ok(Poll::Ready(taken.needs));
         }
         buffer::append(&mut self.input, read);
         self.take_input_with(cx, &mut scratch.out).map(Poll::Ready)
     }
 
-    /// Deals with bytes that were read before; `true` if they want a server.
-    fn take_input(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+    /// Deals with bytes that were read before.
+    fn take_input(&mut self, cx: &mut Context<'_>) -> Result<Needs, End> {
         let proxy = std::rc::Rc::clone(&self.proxy);
         let mut scratch = proxy.scratch.borrow_mut();
         self.take_input_with(cx, &mut scratch.out)
     }
 
-    fn take_input_with(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Result<bool, End> {
+    fn take_input_with(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Result<Needs, End> {
         self.is_input_due = false;
         let mut input = std::mem::take(&mut self.input);
         let mut splice = Splice::new(&input, out);
@@ -140,7 +172,7 @@ impl Session {
         buffer::consume(&mut input, taken.count);
         self.input = input;
         sent?;
-        Ok(taken.needs_server)
+        Ok(taken.needs)
     }
 
     fn send_up(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), End> {
@@ -197,6 +229,7 @@ impl Session {
         server.partial.extend_from_slice(&bytes[taken..]);
         let result = splice.finish(taken);
         // The server is free before its answer is written: the next client does not wait for it.
+        self.is_input_due |= std::mem::take(&mut self.awaits_answers);
         self.keep_or_release(server);
         match self.client.poll_out(cx, result) {
             Poll::Ready(Ok(written)) => buffer::append(&mut self.to_client, &result[written..]),

@@ -50,7 +50,7 @@ impl Session {
             return;
         }
         self.me.is_served_by(None);
-        self.is_input_due = !self.input.is_empty();
+        self.is_input_due |= !self.input.is_empty();
         give(&self.pool, server);
     }
 

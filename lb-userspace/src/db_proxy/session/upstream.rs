@@ -4,14 +4,17 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::relay::Taken;
+use super::admission::Admission;
+use super::relay::{Needs, Taken};
 use super::{End, LOOKED_AT_BYTES_MAX, STATEMENTS_MAX, Session, UNNAMED_BYTES_MAX};
+use crate::db_proxy::link::MESSAGE_BYTES_MAX as LINK_BYTES_MAX;
 use crate::upstream::postgres::Awaited;
 use crate::upstream::postgres::statements::{self, Statement};
 use crate::wire::buffer;
 use crate::wire::postgres::error::{PgError, code};
 use crate::wire::postgres::frame::{self, HEADER_BYTES, Header};
 use crate::wire::postgres::frontend::{self, Object};
+use crate::wire::postgres::link;
 use crate::wire::postgres::sql::{self, Trace};
 use crate::wire::postgres::write;
 use crate::wire::splice::Splice;
@@ -43,6 +46,8 @@ impl Message<'_> {
     /// Whether as much of it is there as must be looked at before it goes on.
     fn is_enough(&self) -> Result<bool, End> {
         let whole_up_to = match self.header.tag {
+            link::TAG if self.header.total > LINK_BYTES_MAX => return Err(malformed()),
+            link::TAG => LINK_BYTES_MAX,
             b'Q' | b'P' => LOOKED_AT_BYTES_MAX,
             b'D' | b'C' if self.header.total > NAMES_BYTES_MAX => return Err(malformed()),
             b'D' | b'C' => NAMES_BYTES_MAX,
@@ -74,22 +79,56 @@ impl Session {
         if self.is_passing_unwanted {
             splice.cut(0, at);
         }
-        let mut needs_server = false;
+        let mut needs = Needs::Nothing;
         while !self.is_leaving
             && let Some(header) = frame::header(&bytes[at..]).map_err(violation)?
         {
             let end = bytes.len().min(at + header.total);
             let body = &bytes[at + HEADER_BYTES..end];
             let message = Message { header, body, at };
+            if self.is_refusing && header.tag != b'X' {
+                splice.cut(at, end);
+                self.passing = at + header.total - end;
+                self.is_passing_unwanted = true;
+                at = end;
+                if header.tag == b'S' {
+                    self.refusal_ends();
+                }
+                continue;
+            }
             // Whoever does not finish a message must not hold a server by it.
             if !message.is_enough()? {
                 break;
             }
-            if self.server.is_none() && self.wants_server(message) && !self.take_server() {
-                needs_server = true;
-                break;
+            let mut admission = self.admission(header.tag);
+            let is_wanted = matches!(admission, Admission::Goes) && self.server.is_none();
+            if is_wanted && self.wants_server(message) {
+                if !self.take_server() {
+                    needs = Needs::Server;
+                    break;
+                }
+                admission = self.admission(header.tag);
             }
-            let is_unwanted = match self.take_message(message, splice)? {
+            let pass = match admission {
+                Admission::Goes => {
+                    self.segment_goes_on(header.tag);
+                    self.take_message(message, splice)?
+                }
+                Admission::Refused(error) => {
+                    self.refuse_segment(header.tag, &error);
+                    Pass::Dropped
+                }
+                Admission::Waits => {
+                    needs = Needs::Floor;
+                    break;
+                }
+                Admission::Later => {
+                    self.awaits_answers = true;
+                    needs = Needs::Answers;
+                    break;
+                }
+            };
+            let is_unwanted = match pass {
                 Pass::On => false,
                 Pass::Dropped => {
                     splice.cut(at, end);
@@ -100,10 +139,7 @@ impl Session {
             self.is_passing_unwanted = is_unwanted;
             at = end;
         }
-        Ok(Taken {
-            count: at,
-            needs_server,
-        })
+        Ok(Taken { count: at, needs })
     }
 
     /// Whether only a server can answer.
@@ -151,6 +187,10 @@ impl Session {
                 self.is_leaving = true;
                 Ok(Pass::Dropped)
             }
+            link::TAG if self.link.is_some() => {
+                self.take_link_message(message.body)?;
+                Ok(Pass::Dropped)
+            }
             tag => Err(End::Refused(PgError::fatal(
                 code::PROTOCOL_VIOLATION,
                 format!("invalid frontend message type {tag}"),
@@ -175,6 +215,7 @@ impl Session {
         let mut ready = Vec::new();
         write::ready(&mut ready, b'I');
         buffer::append(&mut self.to_client, &ready);
+        self.segment_ended(b'I', true);
         Pass::Dropped
     }
 
@@ -235,6 +276,7 @@ impl Session {
         write::command_complete(&mut answer, "DEALLOCATE");
         write::ready(&mut answer, state);
         buffer::append(&mut self.to_client, &answer);
+        self.segment_ended(state, true);
     }
 
     fn parse(&mut self, message: Message<'_>, splice: &mut Splice<'_>) -> Result<Pass, End> {
@@ -306,9 +348,10 @@ impl Session {
         let Some(server) = &mut self.server else {
             return;
         };
-        if let Some(forgotten) = server.prepared.learn(statement.id, most) {
+        for forgotten in server.prepared.learn(statement.id, most) {
             write::statement(out, b'C', &statements::name(forgotten));
-            server.answers.sent(Awaited::OwnClose, &mut server.prepared);
+            let close = Awaited::OwnClose(forgotten);
+            server.answers.sent(close, &mut server.prepared);
         }
         write::parse(out, &statement.name(), &statement.definition);
         server.answers.sent(awaited, &mut server.prepared);

@@ -83,6 +83,11 @@ impl Client {
     /// Sends it away.
     pub fn ask_to_leave(&self) {
         self.must_leave.set(true);
+        self.wake();
+    }
+
+    /// Has its task look at what has changed around it.
+    pub fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }

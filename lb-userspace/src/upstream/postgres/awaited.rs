@@ -18,7 +18,7 @@ pub enum Awaited {
     /// ParseComplete of a statement that we sent by ourselves: the client does not get it.
     OwnParse(u64),
     /// CloseComplete of a statement that we let the server forget: the client does not get it.
-    OwnClose,
+    OwnClose(u64),
     Bind,
     Describe,
     Execute,
@@ -93,7 +93,9 @@ impl Answers {
             self.awaited.pop_front();
         }
         let fate = match (tag, self.awaited.front()) {
-            (b'1', Some(Awaited::OwnParse(_))) | (b'3', Some(Awaited::OwnClose)) => Fate::Swallow,
+            (b'1', Some(Awaited::OwnParse(_))) | (b'3', Some(Awaited::OwnClose(_))) => {
+                Fate::Swallow
+            }
             (b'1', Some(Awaited::Parse(_)))
             | (b'2', Some(Awaited::Bind))
             | (b'3', Some(Awaited::Close))
@@ -167,10 +169,12 @@ impl Answers {
     }
 }
 
-/// A statement whose Parse was ignored is not known to the server.
+/// A statement whose Parse was ignored is not known to the server; one whose Close was is.
 fn undo(awaited: Awaited, prepared: &mut Prepared) {
-    if let Awaited::Parse(id) | Awaited::OwnParse(id) = awaited {
-        prepared.forget(id);
+    match awaited {
+        Awaited::Parse(id) | Awaited::OwnParse(id) => prepared.forget(id),
+        Awaited::OwnClose(id) => prepared.keeps(id),
+        _ => {}
     }
 }
 
@@ -206,7 +210,7 @@ mod tests {
     #[test]
     fn an_error_voids_everything_up_to_the_sync() {
         let (mut answers, mut prepared) = with(&[Awaited::OwnParse(1), Awaited::Bind]);
-        prepared.learn(1, 9);
+        let _ = prepared.learn(1, 9);
         answers.fail(&mut prepared);
         assert!(!prepared.touch(1), "the server never learned it");
         answers.sent(Awaited::Execute, &mut prepared);

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use super::login::{Credentials, log_in};
+use super::login::{Who, log_in};
 use super::settings::Settings;
 use super::statements::Prepared;
 use super::{Answers, Cancels, Key, Server, ServerError};
@@ -31,15 +31,14 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// A new connection, logged in.
+    /// A new connection, logged in. `options` are further parameters of the startup packet.
     ///
     /// # Errors
     /// If the server cannot be reached, refuses, or is slow.
     pub async fn connect<T>(
         self: &Rc<Self>,
-        user: &str,
-        database: &str,
-        credentials: &Credentials,
+        who: Who<'_>,
+        options: &[(&str, &str)],
         settings: Settings,
         tie: T,
     ) -> Result<Server<T>, ServerError> {
@@ -50,7 +49,7 @@ impl Connector {
                 _ => None,
             };
             let binding = binding.as_deref();
-            let told = log_in(&mut stream, user, database, credentials, binding).await?;
+            let told = log_in(&mut stream, who, options, binding).await?;
             Ok((stream, told))
         };
         let (stream, told) = tokio::time::timeout(CONNECT_TIMEOUT, work)

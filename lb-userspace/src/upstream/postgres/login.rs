@@ -21,6 +21,14 @@ pub struct Credentials {
     pub key: Option<(scram::ClientKey, Verifier)>,
 }
 
+/// Who logs in, and to which database.
+#[derive(Debug, Clone, Copy)]
+pub struct Who<'w> {
+    pub user: &'w str,
+    pub database: &'w str,
+    pub credentials: &'w Credentials,
+}
+
 /// What a login told.
 pub(super) struct LoggedIn {
     pub key: Key,
@@ -30,17 +38,16 @@ pub(super) struct LoggedIn {
 /// Logs in. `binding` is the hash of the server's certificate.
 pub(super) async fn log_in(
     stream: &mut Stream,
-    user: &str,
-    database: &str,
-    credentials: &Credentials,
+    who: Who<'_>,
+    options: &[(&str, &str)],
     binding: Option<&[u8]>,
 ) -> Result<LoggedIn, ServerError> {
+    let names = [("user", who.user), ("database", who.database)];
+    let parameters = names.iter().chain(options);
+    let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
     let startup = Startup {
         minor: 0,
-        parameters: vec![
-            ("user".to_owned(), user.to_owned()),
-            ("database".to_owned(), database.to_owned()),
-        ],
+        parameters: parameters.map(owned).collect(),
     };
     let mut packet = Vec::new();
     startup.write(&mut packet);
@@ -55,8 +62,8 @@ pub(super) async fn log_in(
                 let login = Login {
                     stream: &mut *stream,
                     reader: &mut reader,
-                    user,
-                    credentials,
+                    user: who.user,
+                    credentials: who.credentials,
                     binding,
                 };
                 login.authenticate(&body).await?;

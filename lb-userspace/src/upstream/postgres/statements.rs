@@ -2,7 +2,7 @@
 //! name that all clients share; each server connection learns those that it needs.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
@@ -113,6 +113,8 @@ impl Table {
 #[derive(Debug, Default)]
 pub struct Prepared {
     used: HashMap<u64, u64>,
+    /// What the server still has, but is not to be used: it must be closed before it is taught anew.
+    stale: BTreeSet<u64>,
     clock: u64,
 }
 
@@ -127,18 +129,22 @@ impl Prepared {
         true
     }
 
-    /// The server is about to learn it. Returns what it must forget to keep to `most`.
-    pub fn learn(&mut self, id: u64, most: usize) -> Option<u64> {
+    /// The server is about to learn it. Returns what it must forget before: an old plan of the same
+    /// statement, what exceeds `most`, and one of those that went stale.
+    pub fn learn(&mut self, id: u64, most: usize) -> impl Iterator<Item = u64> + use<> {
         self.clock += 1;
-        let forgotten = (self.used.len() >= most.max(1))
+        let own = self.stale.take(&id);
+        let exceeding = (self.used.len() >= most.max(1))
             .then(|| self.used.iter().min_by_key(|(_, used)| **used))
             .flatten()
             .map(|(&id, _)| id);
-        if let Some(id) = forgotten {
+        if let Some(id) = exceeding {
             self.used.remove(&id);
         }
         self.used.insert(id, self.clock);
-        forgotten
+        [own, exceeding, self.stale.pop_first()]
+            .into_iter()
+            .flatten()
     }
 
     /// The server does not know it after all.
@@ -146,9 +152,20 @@ impl Prepared {
         self.used.remove(&id);
     }
 
-    /// The server knows none any more.
+    /// The server was not told to close it after all.
+    pub fn keeps(&mut self, id: u64) {
+        self.stale.insert(id);
+    }
+
+    /// None may be used any more, though the server has them.
+    pub fn expire(&mut self) {
+        self.stale.extend(self.used.drain().map(|(id, _)| id));
+    }
+
+    /// The server has none any more.
     pub fn clear(&mut self) {
         self.used.clear();
+        self.stale.clear();
     }
 
     pub fn len(&self) -> usize {
@@ -174,10 +191,29 @@ mod tests {
     #[test]
     fn the_statement_that_rested_longest_is_forgotten() {
         let mut prepared = Prepared::default();
-        assert_eq!(prepared.learn(1, 2), None);
-        assert_eq!(prepared.learn(2, 2), None);
+        let learn = |prepared: &mut Prepared, id| prepared.learn(id, 2).collect::<Vec<_>>();
+        assert!(learn(&mut prepared, 1).is_empty());
+        assert!(learn(&mut prepared, 2).is_empty());
         assert!(prepared.touch(1));
-        assert_eq!(prepared.learn(3, 2), Some(2));
+        assert_eq!(learn(&mut prepared, 3), [2]);
         assert!(prepared.touch(1) && prepared.touch(3) && !prepared.touch(2));
+    }
+
+    #[test]
+    fn what_went_stale_is_closed_before_it_is_taught_again() {
+        let mut prepared = Prepared::default();
+        let learn = |prepared: &mut Prepared, id| prepared.learn(id, 9).collect::<Vec<_>>();
+        for id in 1..=4 {
+            learn(&mut prepared, id);
+        }
+        prepared.expire();
+        assert!(!prepared.touch(3));
+        assert_eq!(learn(&mut prepared, 3), [3, 1]);
+        // An error came before the server read any of it.
+        prepared.forget(3);
+        prepared.keeps(3);
+        prepared.keeps(1);
+        assert_eq!(learn(&mut prepared, 3), [3, 1]);
+        assert!(prepared.touch(3));
     }
 }

@@ -8,6 +8,9 @@ use crate::wire::postgres::{error::PgError, frame, write};
 /// The longest message that a server sends of its own accord or in answer to us.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
+/// The columns of a row, as texts; `None` is NULL.
+pub type Row = Vec<Option<String>>;
+
 /// Reads whole messages.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
@@ -62,25 +65,40 @@ impl<T> Server<T> {
     /// # Errors
     /// The server's first error, or that of the connection.
     pub async fn first_value(&mut self, sql: &[u8]) -> Result<Option<String>, ServerError> {
-        let mut query = Vec::with_capacity(sql.len() + 8);
-        write::query(&mut query, sql);
-        self.stream.write_all(&query).await?;
+        let rows = self.ask(&[sql]).await?;
+        Ok(rows.into_iter().flatten().next().flatten())
+    }
+
+    /// Runs queries one after the other, all of them sent at once; returns the last row of each, empty
+    /// where there was none.
+    ///
+    /// # Errors
+    /// The server's first error, or that of the connection.
+    pub async fn ask(&mut self, queries: &[&[u8]]) -> Result<Vec<Row>, ServerError> {
+        let mut sent = Vec::new();
+        for sql in queries {
+            write::query(&mut sent, sql);
+        }
+        self.stream.write_all(&sent).await?;
         self.stream.flush().await?;
         let mut reader = Reader::default();
-        let mut outcome = Ok(None);
-        loop {
-            let (tag, body) = reader.next(&mut self.stream).await?;
-            match tag {
-                b'S' => self.set_parameter(&body),
-                b'E' if outcome.is_ok() => {
-                    outcome = Err(ServerError::Refused(PgError::read(&body)));
+        let mut outcome = Ok(());
+        let mut rows = vec![Row::new(); queries.len()];
+        for last in &mut rows {
+            loop {
+                let (tag, body) = reader.next(&mut self.stream).await?;
+                match tag {
+                    b'S' => self.set_parameter(&body),
+                    b'E' if outcome.is_ok() => {
+                        outcome = Err(ServerError::Refused(PgError::read(&body)));
+                    }
+                    b'D' => *last = row(&body),
+                    b'Z' => {
+                        self.answers.state = body.first().copied().unwrap_or(b'I');
+                        break;
+                    }
+                    _ => {}
                 }
-                b'D' if outcome.is_ok() => outcome = Ok(value(&body)),
-                b'Z' => {
-                    self.answers.state = body.first().copied().unwrap_or(b'I');
-                    break;
-                }
-                _ => {}
             }
         }
         if !reader.is_empty() {
@@ -88,14 +106,29 @@ impl<T> Server<T> {
         }
         // A simple query takes the unnamed statement away.
         self.unnamed = 0;
-        outcome
+        outcome.map(|()| rows)
     }
 }
 
-/// The first column of a DataRow.
-fn value(row: &[u8]) -> Option<String> {
-    let length = row.get(2..6)?.try_into().ok()?;
-    let length = usize::try_from(i32::from_be_bytes(length)).ok()?;
-    let value = row.get(6..6 + length)?;
-    Some(String::from_utf8_lossy(value).into_owned())
+/// The columns of a DataRow, as far as they are well-formed.
+fn row(body: &[u8]) -> Row {
+    let Some((_count, mut rest)) = body.split_first_chunk::<2>() else {
+        return Row::new();
+    };
+    let mut columns = Row::new();
+    while let Some((length, after)) = rest.split_first_chunk() {
+        rest = after;
+        // -1 is NULL.
+        columns.push(match usize::try_from(i32::from_be_bytes(*length)) {
+            Ok(length) => {
+                let Some((value, after)) = rest.split_at_checked(length) else {
+                    return columns;
+                };
+                rest = after;
+                Some(String::from_utf8_lossy(value).into_owned())
+            }
+            Err(_) => None,
+        });
+    }
+    columns
 }

@@ -39,6 +39,8 @@ pub mod code {
     pub const ADMIN_SHUTDOWN: &str = "57P01";
     /// cannot_connect_now
     pub const CANNOT_CONNECT_NOW: &str = "57P03";
+    /// read_only_sql_transaction
+    pub const READ_ONLY_TRANSACTION: &str = "25006";
     /// syntax_error
     pub const SYNTAX_ERROR: &str = "42601";
     /// undefined_object
