@@ -62,12 +62,19 @@ impl Engine {
         let from_copy = link.purpose == Purpose::Copy;
         let (out, all) = link.take_unanswered();
         let held: Vec<_> = link.waiting.drain(..).collect();
-        link.waiting_bytes.clear();
-        // Done by the server, and by nobody else for all that is known.
-        for (pending, _) in held {
-            if pending.is_read {
-                self.fail(at, &pending, UNKNOWN);
+        let answers = std::mem::take(&mut link.waiting_bytes);
+        let is_strict = self.settings.cache.during_failover == DuringFailover::Strict;
+        let mut start = 0;
+        for (pending, length) in held {
+            let answer = &answers[start..start + length];
+            start += length;
+            if pending.is_read && !is_strict {
+                self.deliver(at, &pending, answer);
+            } else if pending.is_read {
+                let text = "ERR lb: the server failed before its copy confirmed what was read";
+                self.fail(at, &pending, text);
             } else {
+                // Done by the server, and by nobody else for all that is known.
                 self.tally.outcomes_unknown += 1;
                 self.fail(at, &pending, UNKNOWN);
             }
@@ -126,7 +133,13 @@ impl Engine {
         let Some(link) = self.links.get_mut(at) else {
             return;
         };
-        if !link.is_ready() || !link.purpose.is_shared() || is_strict {
+        if !link.purpose.is_shared() || is_strict {
+            return;
+        }
+        if !link.is_ready() {
+            if !link.pendings.is_empty() {
+                self.ask_elsewhere(at);
+            }
             return;
         }
         let Some(oldest) = link.pendings.front().map(|pending| pending.at_ms) else {
@@ -208,7 +221,7 @@ impl Engine {
         pending: &Pending,
         answer: &[u8],
     ) -> bool {
-        let is_refusal = answer.starts_with(b"-READONLY") || answer.starts_with(b"-LOADING");
+        let is_refusal = answer.starts_with(b"-READONLY");
         if !is_refusal || pending.client == NOBODY {
             return false;
         }
@@ -223,7 +236,7 @@ impl Engine {
             pending,
             "ERR lb: the server is a replica now; this was not done",
         );
-        self.fail_link(at, "it is a replica, or still loading");
+        self.fail_link(at, "it is a replica");
         true
     }
 
@@ -340,7 +353,15 @@ impl Engine {
                 continue;
             };
             match fate(&self.view, link) {
-                Fate::Stays => {}
+                // Who is known now may have been asked too early.
+                Fate::Stays => {
+                    if let Some(link) = self.links.get_mut(at)
+                        && matches!(link.state, State::Down { .. })
+                    {
+                        link.state = State::Down { retry_ms: 0 };
+                        self.connect_link(at);
+                    }
+                }
                 Fate::Moves(address) => {
                     if !matches!(link.state, State::Down { .. }) {
                         self.fail_link(at, "another server takes its place");
@@ -353,6 +374,12 @@ impl Engine {
                     self.connect_link(at);
                 }
                 Fate::Ends => self.end_lane(at),
+            }
+        }
+        // Connected before it is needed.
+        for server in self.owners() {
+            if self.view.servers[server].copy.is_some() {
+                self.lane(server, Purpose::Copy, false);
             }
         }
     }

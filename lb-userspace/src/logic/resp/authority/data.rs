@@ -81,7 +81,10 @@ pub(super) fn step(
         return Step::Empty;
     }
     if marker.run_id == info.run_id {
-        return Step::Serve;
+        // A server takes another replication id when its first copy comes: the copy's data is known
+        // by that one.
+        let is_current = marker.replid == info.replid;
+        return if is_current { Step::Serve } else { Step::Adopt };
     }
     let was_promoted = epoch > marker.epoch && info.replid_before == marker.replid;
     if was_promoted {
@@ -114,6 +117,8 @@ mod tests {
         let is =
             |info: &Info, epoch, stale: Option<&str>| step(info, Some(&marker), epoch, stale, true);
         assert_eq!(is(&first, 1, None), Step::Serve);
+        let with_first_copy = info("a", "w", "0");
+        assert_eq!(is(&with_first_copy, 1, None), Step::Adopt);
         let restarted = info("b", "y", "x");
         assert_eq!(is(&restarted, 1, None), Step::Empty, "an old snapshot");
         let promoted = info("c", "z", "x");

@@ -105,6 +105,9 @@ async fn look(
         }
         memory.failing_since = None;
         known.show("up", "it answers");
+        if info.replid != memory.replid && !is_spare {
+            make_readable(resp, server, &mut connection, &info, memory).await?;
+        }
         memory.replid.clone_from(&info.replid);
         // Whatever was written before it was asked is in what it says.
         memory.past.push_back((asked, info.offset));
@@ -212,7 +215,6 @@ async fn look_at_copy(resp: &Arc<Resp>, server: usize, writer: Option<&Info>, me
         }
         Err(_) => false,
     };
-    memory.copy_is_good &= info.is_ok();
     let lag = info.as_ref().ok().and_then(|info| lag(memory, info.offset));
     // With its primary there, what it lags by is what it has not acknowledged.
     let lag = if writer.is_none() && memory.past.is_empty() {
