@@ -11,6 +11,7 @@ mod exposition;
 mod http;
 mod metrics;
 mod postgres;
+mod resp;
 mod tier;
 
 use std::path::Path;
@@ -68,6 +69,9 @@ fn tiers(
     let mut tiers: Vec<Arc<dyn Tier>> = Vec::new();
     if config.logic.postgres.is_some() {
         tiers.push(postgres::Postgres::listen(config, threads)?);
+    }
+    if config.logic.resp.is_some() {
+        tiers.push(resp::Resp::listen(config, threads)?);
     }
     if config.logic.http.is_some() {
         tiers.push(http::Http::listen(config, threads, phase.clone())?);

@@ -2,3 +2,4 @@
 //! `downstream`; never decides which server to ask.
 
 pub mod postgres;
+pub mod redis;

@@ -36,18 +36,27 @@ impl Acceptor {
     pub fn load(files: &DbTls) -> anyhow::Result<Self> {
         let chain = certificates(&files.certificate)?;
         let binding = chain.first().and_then(|leaf| binding(leaf)).map(Into::into);
-        let key = PrivateKeyDer::from_pem_file(&files.key)
-            .with_context(|| format!("cannot read the key {}", files.key.display()))?;
-        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .with_context(|| format!("{}", files.certificate.display()))?;
         Ok(Self {
-            tls: TlsAcceptor::from(Arc::new(config)),
+            tls: TlsAcceptor::from(server_config(files)?),
             binding,
         })
     }
+}
+
+/// How clients are taken by TLS.
+///
+/// # Errors
+/// If certificate or key cannot be read, or they do not belong together.
+pub fn server_config(files: &DbTls) -> anyhow::Result<Arc<ServerConfig>> {
+    let chain = certificates(&files.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .with_context(|| format!("cannot read the key {}", files.key.display()))?;
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .with_context(|| format!("{}", files.certificate.display()))?;
+    Ok(Arc::new(config))
 }
 
 fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {

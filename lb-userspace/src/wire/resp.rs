@@ -3,6 +3,7 @@
 
 pub mod command;
 pub mod commands;
+pub mod disposition;
 pub mod error;
 pub mod keys;
 pub mod reply;

@@ -75,9 +75,9 @@ pub(super) const CACHE: &[Key] = &[
     ),
     key(
         "spare_database",
-        "1 to 1000000",
+        "2 to 1000000",
         Value("15"),
-        "The number of the database in which a server of layer one keeps keys of another that failed.",
+        "The number of the database in which a server of layer one keeps keys of another that failed; the one below it has lb's marker.",
     ),
     key(
         "max_failover_share",

@@ -50,7 +50,7 @@ pub(super) fn cache(written: &file::Cache, out: &mut Diagnostics<'_>) -> Option<
         failover_timeout: range::duration(&written.failover_timeout, 10 * SECOND, MS..=HOUR, out),
         sync_timeout: range::duration(&written.sync_timeout, SECOND, MS..=HOUR, out),
         spare_ttl: range::duration(&written.spare_ttl, 60 * SECOND, SECOND..=DAY, out),
-        spare_database: range::number(&written.spare_database, 15, 1..=1_000_000, out),
+        spare_database: range::number(&written.spare_database, 15, 2..=1_000_000, out),
         max_failover_share: share(written, out),
         silence: range::duration(&written.silence, 25 * MS, MS..=10 * SECOND, out),
         queue: range::number(&written.queue, 100_000_u32, 1..=10_000_000, out) as usize,

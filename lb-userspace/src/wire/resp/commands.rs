@@ -41,9 +41,9 @@ pub enum Effect {
 /// Where some of a command's keys stand, as Redis describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySpec {
-    /// Whether the command reads these keys.
+    /// Whether the command tells something of what these keys hold.
     pub is_read: bool,
-    /// Whether it writes these keys.
+    /// Whether it changes what they hold.
     pub is_written: bool,
     /// Where to begin.
     pub begin: Begin,
@@ -197,8 +197,8 @@ fn key_spec(text: &'static str) -> Option<KeySpec> {
         _ => Find::Unknown,
     };
     Some(KeySpec {
-        is_read: has("access") || has("RO") || has("RW"),
-        is_written: has("RW") || has("OW") || has("RM"),
+        is_read: has("access"),
+        is_written: ["insert", "update", "delete"].into_iter().any(has),
         begin,
         find,
     })

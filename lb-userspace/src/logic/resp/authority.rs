@@ -1,0 +1,217 @@
+//! Who serves whose keys: the one place that decides, on the main thread.
+//!
+//! One task looks after each server: who answers there, in which role, with what data, and how far its
+//! copy is. With Sentinel, one task follows each Sentinel; what they agree on is done. Without, this
+//! daemon decides by itself. Whatever is decided becomes a new [`View`].
+
+mod data;
+mod info;
+mod local;
+mod look;
+mod sentinel;
+mod spare_out;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::Resp;
+use super::view::{Server, Serving, View};
+use crate::config::{Authority, Cache};
+use crate::upstream::redis::Access;
+
+pub(super) use self::sentinel::Verdict;
+
+/// From one look at a server to the next.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long an answer to a look may take.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What is known of the servers beyond the view: for decisions, and to be shown.
+pub(super) struct Knowledge {
+    pub servers: Vec<ServerKnowledge>,
+    pub sentinels: Vec<Mutex<SentinelNews>>,
+    pub emptied: AtomicU64,
+    pub promotions: AtomicU64,
+}
+
+/// What is known of one server.
+#[derive(Default)]
+pub(super) struct ServerKnowledge {
+    /// Threads that found it not answering, since it answered last.
+    pub complaints: AtomicU64,
+    pub news: Mutex<News>,
+    /// Wakes who looks after it.
+    pub call: tokio::sync::Notify,
+}
+
+/// The state of a server, as it is shown.
+#[derive(Clone, Debug, Default)]
+pub(super) struct News {
+    pub state: &'static str,
+    pub reason: String,
+    pub since: Timestamp,
+    pub run_id: Option<String>,
+    /// How far its copy may be behind.
+    pub lag: Option<Duration>,
+    pub copy_address: Option<SocketAddr>,
+    pub emptied: u64,
+    pub promotions: u64,
+}
+
+/// What a Sentinel said last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SentinelNews {
+    pub is_connected: bool,
+    pub news: Option<String>,
+    /// Of each server of layer one.
+    pub verdicts: Vec<Option<Verdict>>,
+}
+
+impl Knowledge {
+    pub fn new(cache: &Cache) -> Self {
+        let servers = cache.primaries.len() + cache.spares.len();
+        let sentinel = || {
+            Mutex::new(SentinelNews {
+                verdicts: vec![None; cache.primaries.len()],
+                ..SentinelNews::default()
+            })
+        };
+        Self {
+            servers: (0..servers).map(|_| ServerKnowledge::default()).collect(),
+            sentinels: cache.sentinels.iter().map(|_| sentinel()).collect(),
+            emptied: AtomicU64::new(0),
+            promotions: AtomicU64::new(0),
+        }
+    }
+}
+
+impl ServerKnowledge {
+    pub fn news(&self) -> News {
+        self.news
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub fn change(&self, change: impl FnOnce(&mut News)) {
+        change(&mut self.news.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// A state that is shown; it begins now if it is another.
+    pub fn show(&self, state: &'static str, reason: impl Into<String>) {
+        let reason = reason.into();
+        self.change(|news| {
+            if news.state != state {
+                news.since = Timestamp::now();
+                tracing::debug!(state, reason, "a cache server");
+            }
+            news.state = state;
+            news.reason = reason;
+        });
+    }
+}
+
+/// What the configuration says, before anything was seen.
+pub(super) fn first_view(cache: &Cache) -> View {
+    let addresses = cache.primaries.iter().map(|primary| primary.address);
+    let all = addresses.chain(cache.spares.iter().map(|spare| spare.address));
+    let server = |writer| Server {
+        writer,
+        epoch: 0,
+        copy: None,
+        serving: Serving::Writer,
+        run_id: None,
+        vouched_until_ms: Arc::default(),
+    };
+    View {
+        version: 1,
+        servers: all.map(server).collect(),
+    }
+}
+
+/// Runs for as long as the daemon does.
+pub(super) async fn run(resp: Arc<Resp>) {
+    let settings = resp.settings();
+    let mut tasks = tokio::task::JoinSet::new();
+    for server in 0..resp.knowledge.servers.len() {
+        tasks.spawn_local(look::after(Arc::clone(&resp), server));
+    }
+    if settings.cache.authority == Authority::Sentinel {
+        for sentinel in 0..resp.knowledge.sentinels.len() {
+            tasks.spawn_local(sentinel::follow(Arc::clone(&resp), sentinel));
+        }
+    }
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "who looks after the cache servers has failed");
+        }
+    }
+}
+
+impl Resp {
+    /// A thread's connection to a server is good, or is not.
+    pub(super) fn told(&self, server: usize, is_good: bool) {
+        let Some(known) = self.knowledge.servers.get(server) else {
+            return;
+        };
+        if is_good {
+            known.complaints.store(0, Ordering::Relaxed);
+        } else {
+            known.complaints.fetch_add(1, Ordering::Relaxed);
+            known.call.notify_one();
+        }
+    }
+
+    /// Changes what is done with one server's keys, if that is a change.
+    pub(super) fn decide(&self, server: usize, change: impl FnOnce(&mut Server) -> bool) {
+        self.view.send_if_modified(|view| {
+            let mut next = View::clone(view);
+            let Some(decided) = next.servers.get_mut(server) else {
+                return false;
+            };
+            let is_change = change(decided);
+            if is_change {
+                next.version += 1;
+                *view = Arc::new(next);
+            }
+            is_change
+        });
+    }
+
+    fn access(&self) -> Access {
+        let settings = self.settings();
+        Access {
+            username: settings.credentials.username.clone(),
+            password: settings.credentials.password.clone(),
+            tls: settings.connector.clone(),
+        }
+    }
+
+    fn milliseconds(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.started).as_millis() as u64
+    }
+
+    /// Whether one more server's keys may go to layer two.
+    pub(super) fn may_fail_over(&self, server: usize) -> bool {
+        let settings = self.settings();
+        let shares = settings.placement.shares(self.knowledge.servers.len());
+        let view = self.view();
+        let is_away = |(at, other): (usize, &Server)| {
+            let is_primary = settings.cache.primaries.get(at);
+            let moved = is_primary.is_some_and(|primary| primary.address != other.writer);
+            at != server && (other.serving != Serving::Writer || (moved && other.copy.is_none()))
+        };
+        let away = view
+            .servers
+            .iter()
+            .enumerate()
+            .filter(|(at, s)| is_away((*at, s)));
+        let share: f64 = away.map(|(at, _)| shares[at]).sum();
+        share + shares.get(server).copied().unwrap_or_default()
+            <= settings.cache.max_failover_share + 1e-9
+    }
+}
