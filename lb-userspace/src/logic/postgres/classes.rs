@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use super::session::Identity;
 use super::worker::Worker;
 use crate::sql::{self, Cache, Catalog, Class};
+use crate::upstream::postgres::settings::Map;
 use crate::upstream::postgres::{Row, ServerError};
 
 /// How often it is looked whether a catalog is still right.
@@ -208,7 +209,9 @@ async fn look(
     let Some(server) = server.or_else(|| view.standbys(shard).next()) else {
         return Ok(());
     };
-    let mut upstream = worker.prepare(who, server, None, &worker.pristine).await?;
+    // Compiling the query that loads a catalog takes longer than running it.
+    let settings = worker.settings.hold(Map::of_startup([("jit", "off")]));
+    let mut upstream = worker.prepare(who, server, None, &settings).await?;
     let said = upstream.first_value(sql::VERSION.as_bytes()).await?;
     if *version != said {
         let rows = upstream.rows(sql::LOAD.as_bytes()).await?;
