@@ -130,7 +130,7 @@ impl Engine {
                 other => other?,
             }
             self.now_ms = self.started.elapsed().as_millis() as u64;
-            for event in events.iter() {
+            for event in &*events {
                 self.event(event);
             }
             self.settle();

@@ -3,7 +3,7 @@
 use super::client::Hold;
 use super::dispatch::Request;
 use super::engine::Engine;
-use super::link::{Link, LinkId, NOBODY, Purpose, State, WHOLE};
+use super::link::{Link, LinkId, NOBODY, Purpose, WHOLE};
 use super::more::More;
 use super::route::Errand;
 
@@ -174,16 +174,13 @@ impl Engine {
             self.listen_again(owner, at, server);
             return;
         }
-        let was_connecting = !matches!(link.state, State::Ready);
         self.drop_link(at);
         if let Some(client) = self.clients.get_mut(owner)
             && let Some(more) = &mut client.more
+            && more.blocking == Some(at)
         {
-            if more.blocking == Some(at) {
-                more.blocking = None;
-            }
             // A watch that is lost is remembered by its dead connection: EXEC will be nil.
-            let _ = was_connecting;
+            more.blocking = None;
         }
         self.unblock(owner);
     }

@@ -64,8 +64,7 @@ async fn talk(resp: &Arc<Resp>, sentinel: usize) -> Result<(), RedisError> {
     listening.ask(&subscribe).await?;
     tell(resp, sentinel, |news| news.is_connected = true);
     loop {
-        for server in 0..settings.cache.primaries.len() {
-            let primary = &settings.cache.primaries[server];
+        for (server, primary) in settings.cache.primaries.iter().enumerate() {
             let name = format!("{}{}", settings.cache.master_prefix, primary.name);
             let asked = Instant::now();
             let answer = match asking.ask(&["SENTINEL", "MASTER", &name]).await {
