@@ -3,6 +3,7 @@
 mod gateway;
 mod postgres;
 mod report;
+mod resp;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,8 @@ enum Subject {
     Gateway(gateway::Arguments),
     /// The database proxy: pgbench through it, beside other proxies and none
     Postgres(postgres::Arguments),
+    /// The cache tier: redis-benchmark through it, beside other proxies and none
+    Resp(resp::Arguments),
 }
 
 fn main() -> Result<()> {
@@ -35,6 +38,7 @@ fn main() -> Result<()> {
     let rows = match &arguments.subject {
         Subject::Gateway(arguments) => gateway::measure(arguments)?,
         Subject::Postgres(arguments) => postgres::measure(arguments)?,
+        Subject::Resp(arguments) => resp::measure(arguments)?,
     };
     print!("{}", report::table(&rows));
     if let Some(file) = &arguments.json {

@@ -4,7 +4,7 @@
 
 mod contestants;
 mod pgbench;
-mod process_tree;
+pub(crate) mod process_tree;
 
 use anyhow::{Context, Result, ensure};
 use lb_tests::postgres::Postgres;

@@ -27,6 +27,7 @@ pub mod datapath;
 pub mod db_proxy;
 pub mod distribution;
 pub mod duties;
+pub mod history;
 pub mod link;
 pub mod load;
 pub mod logic;

@@ -5,14 +5,14 @@ use std::fs;
 use nix::unistd::{SysconfVar, sysconf};
 
 /// CPU seconds of a process and everything below it.
-pub(super) fn cpu_seconds(root: u32) -> f64 {
+pub(crate) fn cpu_seconds(root: u32) -> f64 {
     let ticks: u64 = tree(root).into_iter().filter_map(ticks).sum();
     let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
     ticks as f64 / per_second as f64
 }
 
 /// Resident memory of a process and everything below it; what they share counts once for each.
-pub(super) fn memory_bytes(root: u32) -> u64 {
+pub(crate) fn memory_bytes(root: u32) -> u64 {
     tree(root).into_iter().filter_map(resident).sum()
 }
 
@@ -51,7 +51,7 @@ fn resident(pid: u32) -> Option<u64> {
 }
 
 /// Who listens on a port of this host, if it may be known.
-pub(super) fn listening(port: u16) -> Option<u32> {
+pub(crate) fn listening(port: u16) -> Option<u32> {
     let table = fs::read_to_string("/proc/net/tcp").ok()?;
     let inode = table.lines().skip(1).find_map(|line| {
         let fields: Vec<_> = line.split_ascii_whitespace().collect();

@@ -1,3 +1,7 @@
 //! The cache tier on loopback: `lb logic` before real Redis servers, used by real clients.
 
 mod alone;
+mod differential;
+
+/// Longer than anything here may take.
+const SOON: std::time::Duration = std::time::Duration::from_secs(30);
