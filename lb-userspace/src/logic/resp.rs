@@ -9,6 +9,7 @@ mod acl;
 mod answered;
 mod authority;
 mod client;
+mod client_io;
 mod counts;
 mod credentials;
 mod dispatch;
@@ -151,13 +152,17 @@ impl Resp {
         Arc::clone(&self.view.borrow())
     }
 
-    async fn run(self: Arc<Self>, worker: Worker) -> anyhow::Result<()> {
+    /// The sockets of one more thread.
+    fn own_listeners(&self) -> Vec<(TcpListener, bool)> {
         let mut listeners = self
             .listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let own = listeners.pop().unwrap_or_default();
-        drop(listeners);
+        listeners.pop().unwrap_or_default()
+    }
+
+    async fn run(self: Arc<Self>, worker: Worker) -> anyhow::Result<()> {
+        let own = self.own_listeners();
         let mut phase = worker.phase;
         let mut views = self.view.subscribe();
         let mut settings = self.settings.subscribe();

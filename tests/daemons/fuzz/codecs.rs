@@ -143,7 +143,7 @@ fn conversations() -> Vec<Vec<u8>> {
     add(&|out| {
         write::message(out, b'B', |out| {
             out.extend_from_slice(b"p1\0s1\0\0\x01\0\x01\0\x01\0\0\0\x04\0\0\0\x07\0\0");
-        })
+        });
     });
     add(&|out| write::statement(out, b'D', b"s1"));
     add(&|out| write::statement(out, b'C', b"s1"));

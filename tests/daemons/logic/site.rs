@@ -94,11 +94,6 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Where clients connect, on 127.0.0.1.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// A client, with further words of a connection string.
     pub async fn connect(&self, words: &str) -> Result<Client> {
         connect(self.port, words).await

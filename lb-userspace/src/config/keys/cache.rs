@@ -89,7 +89,7 @@ pub(super) const CACHE: &[Key] = &[
         "silence",
         "duration, 1ms to 10s",
         Value(r#""25ms""#),
-        "How long a server may owe an answer, at least, before reads go to its copy; slow servers get more.",
+        "How long a server may owe an answer, before reads go to its copy.",
     ),
     key(
         "queue",

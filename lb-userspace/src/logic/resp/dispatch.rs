@@ -93,10 +93,10 @@ impl Engine {
             Disposition::Routed => self.routed(&request),
             Disposition::Split(split) => self.split(&request, split),
             Disposition::Everywhere(join) => self.everywhere(&request, join),
-            Disposition::Anywhere => self.to_server(&request, self.any_server()),
+            Disposition::Anywhere => self.send_to(&request, self.any_server()),
             Disposition::Channel => {
                 let server = self.settings.placement.of(request.word(1));
-                self.to_server(&request, server)
+                self.send_to(&request, server)
             }
             Disposition::Answered => self.answered(&request),
             Disposition::Transaction => self.transaction(&request),
@@ -249,11 +249,11 @@ impl Engine {
                 None => return true,
             },
         };
-        self.to_server(request, server)
+        self.send_to(request, server)
     }
 
     /// Sends a command to one server, whole.
-    pub fn to_server(&mut self, request: &Request<'_>, server: usize) -> bool {
+    pub fn send_to(&mut self, request: &Request<'_>, server: usize) -> bool {
         if let Some(done) = self.on_watching_link(request, server) {
             return done;
         }
@@ -281,10 +281,10 @@ impl Engine {
             return true;
         }
         match self.place(request) {
-            Place::One(server) => return self.to_server(request, server),
+            Place::One(server) => return self.send_to(request, server),
             Place::Several => {}
             Place::Keyless | Place::Wrong => {
-                return self.to_server(request, self.any_server());
+                return self.send_to(request, self.any_server());
             }
         }
         self.tally.commands_split += 1;
@@ -350,7 +350,7 @@ impl Engine {
         }
         let servers = self.owners();
         if self.is_single() {
-            return self.to_server(request, self.any_server());
+            return self.send_to(request, self.any_server());
         }
         // The copies' own databases are nobody's business: FLUSHALL would take ours as well.
         let is_flush = request.entry.command.name == "flushall";

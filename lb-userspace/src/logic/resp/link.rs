@@ -116,6 +116,10 @@ pub(super) struct Link {
     pub has_unconfirmed_write: bool,
 }
 
+/// A command that was not answered, where its bytes lie, and whether any of them may have reached the
+/// server.
+pub(super) type Unanswered = (Pending, std::ops::Range<usize>, bool);
+
 impl Link {
     pub fn new(server: usize, purpose: Purpose, is_resp3: bool, address: SocketAddr) -> Self {
         Self {
@@ -197,7 +201,7 @@ impl Link {
 
     /// Takes everything that was not answered: each command with its bytes, and whether any of them
     /// may have reached the server.
-    pub fn take_unanswered(&mut self) -> (Vec<u8>, Vec<(Pending, std::ops::Range<usize>, bool)>) {
+    pub fn take_unanswered(&mut self) -> (Vec<u8>, Vec<Unanswered>) {
         let out = std::mem::take(&mut self.out);
         let mut start = std::mem::take(&mut self.head);
         let written = std::mem::take(&mut self.written);

@@ -67,7 +67,7 @@ impl Engine {
             {
                 if let Some(link) = self.links.get_mut(lane) {
                     link.push(doubtful.pending, |out| {
-                        out.extend_from_slice(&doubtful.command)
+                        out.extend_from_slice(&doubtful.command);
                     });
                 }
                 self.touch_link(lane);

@@ -177,10 +177,7 @@ impl Engine {
     pub fn read_link(&mut self, at: LinkId) {
         let mut scratch = self.take_scratch();
         let mut failure = None;
-        loop {
-            let Some(link) = self.links.get_mut(at) else {
-                break;
-            };
+        while let Some(link) = self.links.get_mut(at) {
             let Some(stream) = link.stream.as_mut() else {
                 break;
             };
