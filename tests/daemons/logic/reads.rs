@@ -138,12 +138,11 @@ async fn sessions_read_their_own_writes_however_far_standbys_lag() -> Result<()>
             ))?;
             standby.sql("SELECT pg_reload_conf()")?;
         }
-        if tokio::time::timeout(Duration::from_millis(500), sessions.join_next())
-            .await
-            .is_ok_and(|ended| ended.is_none_or(|ended| !matches!(ended, Ok(Ok(())))))
-            || sessions.is_empty()
-        {
-            break;
+        let ended = tokio::time::timeout(Duration::from_millis(500), sessions.join_next()).await;
+        match ended {
+            Ok(Some(ended)) => ended??,
+            Ok(None) => break,
+            Err(_) => {}
         }
     }
     while let Some(ended) = sessions.join_next().await {
