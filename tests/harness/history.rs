@@ -11,7 +11,7 @@ mod workload;
 use std::fmt;
 
 pub use check::{Findings, Rules, check};
-pub use workload::{Target, Workload};
+pub use workload::{Running, Target, Workload};
 
 /// A value that versions are kept under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

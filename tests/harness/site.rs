@@ -24,6 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::namespace::Namespace;
+use crate::redis::{Place, Segment};
 use crate::run_directory::RunDirectory;
 
 pub use addresses::{BACKENDS_MAX, TALK_PORT, VIPS_MAX, WEB_PORT};
@@ -62,6 +63,16 @@ impl Host {
     /// Its address, IPv4 if there is one.
     pub fn address(&self) -> IpAddr {
         self.v4.map_or_else(|| IpAddr::V6(self.v6()), IpAddr::V4)
+    }
+}
+
+impl Host {
+    /// Where processes of the cache tier run on it.
+    ///
+    /// # Panics
+    /// If the site was built without IPv4.
+    pub fn place(&self) -> Place {
+        Place::host(Arc::clone(&self.namespace), self.v4())
     }
 }
 
@@ -115,6 +126,11 @@ impl Site {
     /// The namespace of the switch that joins the backends.
     pub fn fabric(&self) -> &Namespace {
         &self.fabric
+    }
+
+    /// The segment of the backends, for further hosts on it.
+    pub fn segment(&self) -> Segment {
+        Segment::of(Arc::clone(&self.fabric))
     }
 
     /// A backend by name: primaries are `logic-1` …, standbys `logic-s1` ….

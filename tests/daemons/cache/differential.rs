@@ -12,14 +12,31 @@ mod table;
 use anyhow::{Result, ensure};
 use lb_tests::redis::{Redis, Tier};
 use lb_tests::run_directory::RunDirectory;
-use lb_tests::scale::seed;
+use lb_tests::scale::{is_long, seed};
 
 use self::generate::Generator;
 use self::play::Pair;
 use self::table::Table;
 
+/// Commands, at least.
+fn commands() -> usize {
+    if is_long() { 1_000_000 } else { 100_000 }
+}
 /// Units between two looks at all data; then everything begins anew.
 const EPISODE: usize = 1_000;
+
+#[test]
+#[ignore = "not run against lb logic yet"]
+fn random_commands_are_answered_as_by_one_server() -> Result<()> {
+    let tier = Tier::builder().primaries(4).build()?;
+    let logic = tier.start_logic("logic-1", "")?;
+    let single = Tier::builder().primaries(1).build()?;
+    let single = &single.primaries[0];
+    let pair = Pair::of_logic(&logic, &tier, single)?;
+    let told = run(pair, single, seed()?, commands())?;
+    println!("{told}");
+    Ok(())
+}
 
 /// Plays so many commands; the first difference is shrunk and told.
 fn run(mut pair: Pair<'_>, single: &Redis, seed: u64, commands: usize) -> Result<String> {

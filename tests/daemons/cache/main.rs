@@ -1,6 +1,9 @@
 //! The cache tier on loopback: `lb logic` before real Redis servers, used by real clients.
 
 mod alone;
+mod bad_input;
+mod catalogue;
+mod clients;
 mod differential;
 
 /// Longer than anything here may take.

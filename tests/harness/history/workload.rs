@@ -32,6 +32,8 @@ pub struct Workload {
     pub targets: Vec<Target>,
     /// Clients, each on one connection.
     pub clients: u16,
+    /// Of them, the last so many only read, one register at a time.
+    pub readers: u16,
     /// Commands that a client sends at once.
     pub batch: usize,
     /// Registers; each has one writer.
@@ -57,6 +59,7 @@ impl Workload {
         Self {
             targets,
             clients: 8,
+            readers: 0,
             batch: 4,
             registers: 400,
             lists: 32,

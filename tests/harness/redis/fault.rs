@@ -66,6 +66,15 @@ impl Redis {
         self.start()
     }
 
+    /// Starts a server that was killed, with what its disk holds and configured as at first.
+    ///
+    /// # Errors
+    /// If it runs, or does not start.
+    pub fn start_as_first(&mut self) -> Result<()> {
+        self.write_settings()?;
+        self.start()
+    }
+
     /// Starts a server that was killed, with data of earlier and configured as at first.
     ///
     /// # Errors

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::{Context, Result};
-use lb_tests::redis::{Connection, Redis, Reply};
+use lb_tests::logic::Logic;
+use lb_tests::redis::{Connection, Redis, Reply, Tier};
 
 use super::compare::are_equal;
 use super::generate::{Unit, Words};
@@ -42,6 +43,14 @@ pub(super) struct Pair<'p> {
 }
 
 impl<'p> Pair<'p> {
+    pub fn of_logic(logic: &Logic, tier: &'p Tier, single: &Redis) -> Result<Self> {
+        Ok(Self {
+            lb: logic.connect()?,
+            single: single.connect()?,
+            behind: tier.primaries.iter().collect(),
+        })
+    }
+
     pub fn of_servers(one: &'p Redis, other: &Redis) -> Result<Self> {
         Ok(Self {
             lb: one.connect()?,

@@ -74,7 +74,11 @@ impl Worker {
 
     /// Sends a batch and reads its answers; how many commands it had.
     pub fn batch(&mut self) -> usize {
-        let count = self.workload.batch;
+        let count = if self.only_reads() {
+            1
+        } else {
+            self.workload.batch
+        };
         let sent: Vec<_> = (0..count).map(|_| self.choose()).collect();
         self.round(sent);
         if !self.workload.pause.is_zero() {
@@ -93,7 +97,7 @@ impl Worker {
             self.workload.lists,
             self.workload.counters,
         );
-        if self.rng.u32(0..100) >= self.workload.writes {
+        if self.only_reads() || self.rng.u32(0..100) >= self.workload.writes {
             return Sent::Read(Key::Register(self.rng.u32(0..registers)));
         }
         match self.rng.u32(0..6) {
@@ -109,9 +113,18 @@ impl Worker {
         }
     }
 
+    fn only_reads(&self) -> bool {
+        self.client >= self.writers()
+    }
+
+    fn writers(&self) -> u16 {
+        self.workload.clients.saturating_sub(self.workload.readers)
+    }
+
     /// Numbers below `count` that are this client's to write.
     fn own(&self, count: u32) -> impl Iterator<Item = u32> + use<> {
-        (u32::from(self.client)..count).step_by(usize::from(self.workload.clients))
+        let end = if self.only_reads() { 0 } else { count };
+        (u32::from(self.client)..end).step_by(usize::from(self.writers().max(1)))
     }
 
     fn pick_own(&mut self, count: u32) -> Option<u32> {
