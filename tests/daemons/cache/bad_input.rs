@@ -36,7 +36,6 @@ fn answer_to(address: std::net::SocketAddr, bytes: &[u8]) -> Result<String> {
 }
 
 #[test]
-#[ignore = "not run against lb logic yet"]
 fn garbage_is_answered_as_by_redis_and_closed() -> Result<()> {
     let (tier, logic) = start("")?;
     let mut other = logic.connect()?;
@@ -66,7 +65,6 @@ fn garbage_is_answered_as_by_redis_and_closed() -> Result<()> {
 }
 
 #[test]
-#[ignore = "not run against lb logic yet"]
 fn what_is_sent_before_garbage_is_answered() -> Result<()> {
     let (_tier, logic) = start("")?;
     let said = answer_to(logic.resp(), b"SET a 1\r\nGET a\r\n*1\r\n:1\r\n")?;
@@ -78,7 +76,6 @@ fn what_is_sent_before_garbage_is_answered() -> Result<()> {
 }
 
 #[test]
-#[ignore = "not run against lb logic yet"]
 fn inline_commands_are_commands() -> Result<()> {
     let (_tier, logic) = start("")?;
     let mut connection = logic.connect()?;
@@ -90,7 +87,6 @@ fn inline_commands_are_commands() -> Result<()> {
 }
 
 #[test]
-#[ignore = "not run against lb logic yet"]
 fn a_command_in_single_bytes_is_a_command() -> Result<()> {
     let (_tier, logic) = start("")?;
     let mut connection = logic.connect()?;
@@ -108,7 +104,6 @@ fn a_command_in_single_bytes_is_a_command() -> Result<()> {
 }
 
 #[test]
-#[ignore = "not run against lb logic yet"]
 fn deep_replies_pass() -> Result<()> {
     let (tier, logic) = start("")?;
     let script = "local t = {1} for i = 1, 500 do t = {t} end return t";
@@ -118,7 +113,6 @@ fn deep_replies_pass() -> Result<()> {
 }
 
 #[test]
-#[ignore = "not run against lb logic yet"]
 fn a_client_that_never_reads_is_closed_and_others_go_on() -> Result<()> {
     let (_tier, logic) = start(", output_bytes_max = 1048576")?;
     let mut other = logic.connect()?;
@@ -146,7 +140,6 @@ fn a_client_that_never_reads_is_closed_and_others_go_on() -> Result<()> {
 }
 
 #[test]
-#[ignore = "not run against lb logic yet"]
 fn ten_thousand_idle_clients_disturb_nobody() -> Result<()> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
@@ -170,7 +163,6 @@ fn ten_thousand_idle_clients_disturb_nobody() -> Result<()> {
 }
 
 #[test]
-#[ignore = "not run against lb logic yet"]
 fn one_client_too_many_is_told() -> Result<()> {
     let (_tier, logic) = start(", max_clients = 3")?;
     let mut clients = Vec::new();
@@ -189,7 +181,6 @@ fn one_client_too_many_is_told() -> Result<()> {
 }
 
 #[test]
-#[ignore = "not run against lb logic yet"]
 fn a_wrong_password_is_refused_and_the_right_one_taken() -> Result<()> {
     let tier = Tier::builder().primaries(2).build()?;
     let users = tier.run().join("users.acl");

@@ -17,7 +17,6 @@ const APART: [&str; 9] = [
 ];
 
 #[test]
-#[ignore = "not run against lb logic yet"]
 fn every_command_of_redis_is_known() -> Result<()> {
     let tier = Tier::builder().primaries(2).build()?;
     let logic = tier.start_logic("logic-1", "")?;
