@@ -57,7 +57,7 @@ fn has(replies: &[Reply], value: &str) -> usize {
 }
 
 #[test]
-#[ignore = "not run against lb logic yet"]
+#[ignore = "not run yet"]
 fn a_server_that_returns_with_old_data_is_emptied_once_before_anybody_reads() -> Result<()> {
     let mut scene = scene()?;
     ensure!(write_all(&scene, "old")? == KEYS);
@@ -96,7 +96,7 @@ fn a_server_that_returns_with_old_data_is_emptied_once_before_anybody_reads() ->
 }
 
 #[test]
-#[ignore = "not run against lb logic yet"]
+#[ignore = "not run yet"]
 fn a_spare_is_empty_at_first_bounded_in_time_and_emptied_before_its_next_use() -> Result<()> {
     let mut scene = scene()?;
     ensure!(write_all(&scene, "first")? == KEYS);
