@@ -33,6 +33,7 @@ use crate::downstream::postgres::Door;
 use crate::downstream::postgres::clients::Clients;
 use crate::downstream::postgres::users::Users;
 use crate::runtime::{self, Asked, Signals};
+use crate::telemetry::scrape;
 use crate::transport::tls;
 use crate::upstream::postgres::settings::{self, Settings};
 use crate::upstream::postgres::{Connector, Credentials, statements};
@@ -98,11 +99,13 @@ async fn serve(config: DbProxy, source: std::path::PathBuf) -> anyhow::Result<()
     let metrics = config.metrics;
     let proxy = Proxy::new(config, source)?;
     let _metrics = match metrics {
-        Some(address) => Some(
-            metrics::Listener::bind(address, Rc::clone(&proxy))
-                .await
-                .with_context(|| format!("cannot serve metrics at {address}"))?,
-        ),
+        Some(address) => {
+            let shown = Rc::clone(&proxy);
+            let listener =
+                scrape::Listener::bind(address, "lb db-proxy", move || metrics::render(&shown))
+                    .await;
+            Some(listener.with_context(|| format!("cannot serve metrics at {address}"))?)
+        }
         None => None,
     };
     tracing::info!(listen = %listener.local_addr()?, "serving PostgreSQL clients");

@@ -27,6 +27,7 @@ pub(crate) use self::tier::{Phase, Tier, Worker};
 use crate::config::{Config, LogicConfig};
 use crate::control::server;
 use crate::runtime::{self, Asked, Signals};
+use crate::telemetry::scrape;
 
 /// How long listeners stay open after `/readyz` began to fail, so that gateways see it first.
 const NOTICE: Duration = Duration::from_millis(500);
@@ -102,11 +103,12 @@ async fn serve(config: LogicConfig) -> anyhow::Result<()> {
     });
     http::tell(&daemon);
     let _metrics = match metrics {
-        Some(address) => Some(
-            metrics::Listener::bind(address, Arc::clone(&daemon))
-                .await
-                .with_context(|| format!("cannot serve metrics at {address}"))?,
-        ),
+        Some(address) => {
+            let shown = Arc::clone(&daemon);
+            let listener =
+                scrape::Listener::bind(address, "lb logic", move || metrics::render(&shown)).await;
+            Some(listener.with_context(|| format!("cannot serve metrics at {address}"))?)
+        }
         None => None,
     };
     let mut background = tokio::task::JoinSet::new();

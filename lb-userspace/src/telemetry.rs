@@ -3,6 +3,7 @@
 //! Called once by each daemon's command. Everything else only uses `tracing`'s macros.
 
 pub mod histogram;
+pub mod scrape;
 
 use std::io::{self, IsTerminal};
 

@@ -2,87 +2,16 @@
 
 mod link;
 
-use std::convert::Infallible;
 use std::fmt::Write;
-use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
-
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode, header};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 
 use super::Proxy;
 use super::pool::Pool;
 use crate::telemetry::histogram::Histogram;
 
-/// How long a scraper may take to send its request, and to read the answer.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The running listener; stops when dropped.
-#[derive(Debug)]
-pub(super) struct Listener(JoinHandle<()>);
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl Listener {
-    /// Listens at `address`.
-    pub async fn bind(address: SocketAddr, proxy: Rc<Proxy>) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
-        Ok(Self(tokio::task::spawn_local(accept(listener, proxy))))
-    }
-}
-
-/// One scrape after the other: there are few, and each takes a moment.
-async fn accept(listener: TcpListener, proxy: Rc<Proxy>) {
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let service = service_fn(|request| {
-            let answer = answer(&request, &proxy);
-            async move { Ok::<_, Infallible>(answer) }
-        });
-        let serve = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .keep_alive(false)
-            .serve_connection(TokioIo::new(stream), service);
-        // A scraper that goes away, or takes too long, is no error of ours.
-        let _ = tokio::time::timeout(REQUEST_TIMEOUT, serve).await;
-    }
-}
-
-fn answer(request: &Request<Incoming>, proxy: &Proxy) -> Response<Full<Bytes>> {
-    let (status, body) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/metrics") => (StatusCode::OK, render(proxy)),
-        (&Method::GET, "/") => (
-            StatusCode::OK,
-            "lb db-proxy; metrics are at /metrics\n".into(),
-        ),
-        _ => (StatusCode::NOT_FOUND, "metrics are at /metrics\n".into()),
-    };
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    let content_type = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, content_type);
-    response
-}
-
 type Number = fn(&Pool) -> f64;
 
-fn render(proxy: &Proxy) -> String {
+pub(super) fn render(proxy: &Proxy) -> String {
     let mut text = String::new();
     let stats = &proxy.stats;
     for (name, kind, help, value) in [
