@@ -22,12 +22,7 @@ const DATABASE: &str = "regression";
 const SETTINGS: &str =
     "max_prepared_transactions = 2\nmax_connections = 200\nmax_worker_processes = 16";
 /// Files that are known to differ, and why.
-const KNOWN: [(&str, &str); 7] = [
-    ("date", RESET),
-    ("guc", RESET),
-    ("horology", RESET),
-    ("timestamp", RESET),
-    ("timestamptz", RESET),
+const KNOWN: [(&str, &str); 2] = [
     (
         "stats",
         "a pooled connection is no new session to the statistics",
@@ -37,8 +32,6 @@ const KNOWN: [(&str, &str); 7] = [
         "a pooled connection may have a temporary schema already",
     ),
 ];
-const RESET: &str =
-    "RESET goes back to the server's default, not to what the client logged in with";
 /// Differing lines shown of each file.
 const SHOWN: usize = 6;
 
