@@ -121,9 +121,10 @@ async fn serve(config: DbProxy, source: std::path::PathBuf) -> anyhow::Result<()
     let _metrics = match metrics {
         Some(address) => {
             let shown = Rc::clone(&proxy);
-            let listener =
-                scrape::Listener::bind_local(address, "lb db-proxy", move || metrics::render(&shown))
-                    .await;
+            let listener = scrape::Listener::bind_local(address, "lb db-proxy", move || {
+                metrics::render(&shown)
+            })
+            .await;
             Some(listener.with_context(|| format!("cannot serve metrics at {address}"))?)
         }
         None => None,
