@@ -2,7 +2,7 @@
 //! real clients.
 
 mod bad_input;
-mod boundaries;
+mod bystander;
 mod console;
 mod drivers;
 mod faults;

@@ -203,3 +203,34 @@ fn standbys_are_promoted_and_old_primaries_rewound() -> Result<()> {
     let verdict = ledger.stop()?.check(&Ledger::rows(pair.primary())?);
     judge(&verdict)
 }
+
+#[test]
+fn old_primaries_that_come_back_take_no_write() -> Result<()> {
+    let mut pair = Pair::new()?;
+    Ledger::create(pair.primary())?;
+    let load = Load::clients(CLIENTS).operation_max(Duration::from_secs(40));
+    let ledger = Ledger::start(&Target::writable(&pair.ports()), load)?;
+    for round in 0..2 * rounds() {
+        goes_on(&ledger, CLIENTS)?;
+        // Every other time the proxy knows of the new primary only by what it has kept on disk.
+        let proxy_restarts = round % 2 == 1;
+        pair.rise_again(proxy_restarts)
+            .with_context(|| format!("round {round}"))?;
+        let fence = pair.fence_of_the_old()?;
+        ensure!(fence.is_fenced, "round {round}: {fence:?}");
+        let held = Ledger::rows(pair.old())?;
+        goes_on(&ledger, CLIENTS)
+            .with_context(|| format!("beside the old primary, round {round}"))?;
+        // What it would have acknowledged now would be lost when it is rewound.
+        let now = Ledger::rows(pair.old())?;
+        ensure!(
+            now == held,
+            "round {round}: the old primary took {} rows",
+            now.len() - held.len()
+        );
+        pair.demote().with_context(|| format!("round {round}"))?;
+        goes_on(&ledger, CLIENTS).with_context(|| format!("after round {round}"))?;
+    }
+    let verdict = ledger.stop()?.check(&Ledger::rows(pair.primary())?);
+    judge(&verdict)
+}
