@@ -170,8 +170,9 @@ fn disks_run_full() -> Result<()> {
     clients_survive(&mut site, CLIENTS, |site| {
         let before = site.server.log().matches("No space left").count();
         wait::until("the server to run out of room", SERVES_AGAIN_MAX, || {
-            // Again and again: each checkpoint removes old WAL, which makes room.
+            // Again and again: each checkpoint removes old WAL, which makes room. A new segment needs some.
             let filled = site.server.fill_disk();
+            let _ = site.server.sql("SELECT pg_switch_wal()");
             let now = site.server.log().matches("No space left").count();
             filled.is_err() || now > before
         })?;

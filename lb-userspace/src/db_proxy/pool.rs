@@ -163,6 +163,10 @@ impl Pool {
             super::server_leaves(server);
             return;
         }
+        self.offer(server);
+    }
+
+    fn offer(&self, server: Box<Server>) {
         let left = if self.paused.get() {
             Some(server)
         } else {
@@ -225,7 +229,10 @@ impl Pool {
                 self.retry_at.set(None);
                 *self.last_error.borrow_mut() = None;
                 self.greet(&server);
-                self.give(Box::new(server));
+                // Of whatever age: nobody has used it.
+                if server.tie.generation == self.generation.get() {
+                    self.offer(Box::new(server));
+                }
             }
             Err(error) => self.connecting_failed(error),
         }
