@@ -104,6 +104,43 @@ fn a_password_opens_a_server_that_wants_it_as_it_is() -> Result<()> {
 }
 
 #[test]
+fn the_operating_systems_user_opens_a_server_by_peer() -> Result<()> {
+    let locked = locked("peer map=lb", |_| Ok("\"alice\" \"se'cret\"\n".to_owned()))?;
+    let me = nix::unistd::User::from_uid(nix::unistd::geteuid())?;
+    let me = me.map(|me| me.name).unwrap_or_default();
+    fs::write(
+        locked.server.data().join("pg_ident.conf"),
+        format!("lb {me} alice\n"),
+    )?;
+    locked.server.sql("SELECT pg_reload_conf()")?;
+    wait::until("PostgreSQL knows the map", SOON, || {
+        locked.asks("alice", "se'cret", "").is_ok()
+    })?;
+    locked.lets_in_whom_it_should()
+}
+
+#[test]
+fn a_server_that_can_be_reached_past_the_proxy_is_warned_of() -> Result<()> {
+    for (addresses, is_open) in [("127.0.0.1, ::1, 127.0.0.9", false), ("*", true)] {
+        let run = RunDirectory::new()?;
+        // Nobody from there is let in: pg_hba.conf has Unix sockets only.
+        let settings = format!("listen_addresses = '{addresses}'");
+        let server = Postgres::start_new(&run, "db-1", &settings)?;
+        server.admit("local all all trust")?;
+        let mut proxy = DbProxy::start(&run, &server, "auth = \"trust\"")?;
+        if is_open {
+            let warning = "PostgreSQL listens at every address";
+            proxy.process().wait_for_line(warning, SOON)?;
+        }
+        let status = proxy.command(&["status", "--json"])?;
+        let status: serde_json::Value = serde_json::from_str(&status)?;
+        let open = status["open_addresses"].as_array().map(Vec::len);
+        assert_eq!(open.is_some_and(|open| open > 0), is_open, "{status}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_changed_verifier_is_told_from_a_wrong_password() -> Result<()> {
     let locked = locked("scram-sha-256", |server| verifier(server, "alice"))?;
     locked.server.sql("ALTER ROLE alice PASSWORD 'se''cret'")?;

@@ -1,6 +1,7 @@
 //! Daemons that need sockets only: the database proxy in front of real PostgreSQL servers, used by
 //! real clients.
 
+mod auth_query;
 mod bad_input;
 mod bystander;
 mod console;

@@ -260,6 +260,9 @@ impl Pool {
             ServerError::Refused(error) => Some(error),
             ServerError::Credentials(why) => Some(PgError::fatal(code::INVALID_AUTHORIZATION, why)),
             ServerError::Scram(why) => {
+                if let Some(proxy) = self.proxy.upgrade() {
+                    proxy.auth_query.doubt(&self.key.user);
+                }
                 Some(PgError::fatal(code::INVALID_AUTHORIZATION, why.to_string()))
             }
             ServerError::Io(_) | ServerError::Protocol(_) | ServerError::Timeout(_) => None,

@@ -379,6 +379,7 @@ impl Session {
             self.pin(upstream.tie.server, why);
         }
         self.tracking.next();
+        self.tracking.owes_nothing();
         matches!(&self.mode, Mode::Relay(relay) if relay.is_refused)
     }
 
