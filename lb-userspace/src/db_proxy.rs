@@ -212,7 +212,7 @@ async fn tick(proxy: Rc<Proxy>) {
         let config = proxy.config.borrow().pool;
         let now = Instant::now();
         for pool in proxy.all_pools() {
-            pool.tick(now, config.queue_timeout, config.idle_timeout);
+            pool.tick(now, &config);
         }
     }
 }

@@ -8,7 +8,7 @@ use lb_tests::postgres::Postgres;
 use lb_tests::run_directory::RunDirectory;
 use lb_tests::wait;
 
-use crate::setup::{SOON, printed};
+use crate::setup::{SOON, certificate, printed};
 
 struct Locked {
     proxy: DbProxy,
@@ -179,31 +179,7 @@ fn users_are_read_again() -> Result<()> {
 #[test]
 fn tls_is_offered_and_scram_is_bound_to_it() -> Result<()> {
     let run = RunDirectory::new()?;
-    let (certificate, key) = (run.join("tls.crt"), run.join("tls.key"));
-    let mut openssl = std::process::Command::new("openssl");
-    openssl.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-    ]);
-    openssl.args([
-        "-addext",
-        "subjectAltName=DNS:localhost,IP:127.0.0.1",
-        "-addext",
-        "basicConstraints=critical,CA:FALSE",
-    ]);
-    openssl
-        .arg("-out")
-        .arg(&certificate)
-        .arg("-keyout")
-        .arg(&key);
-    printed(&mut openssl)?;
+    let (certificate, key) = certificate(&run)?;
     // The server has the same certificate, and wants TLS.
     let server = Postgres::start_new(&run, "db-1", "")?;
     server.sql("CREATE ROLE alice LOGIN PASSWORD 'se''cret'")?;

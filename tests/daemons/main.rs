@@ -3,7 +3,7 @@
 
 mod auth_query;
 mod bad_input;
-mod boundaries;
+mod bystander;
 mod console;
 mod drivers;
 mod faults;

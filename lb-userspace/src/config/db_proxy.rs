@@ -63,6 +63,8 @@ pub struct DbPool {
     pub max_clients: usize,
     /// How long a connection may lie unused before it is closed.
     pub idle_timeout: Duration,
+    /// How old a connection may become before it is closed instead of reused; zero serves once.
+    pub lifetime: Duration,
     /// The most prepared statements of one server connection.
     pub statements: usize,
 }

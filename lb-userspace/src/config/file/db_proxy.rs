@@ -37,6 +37,7 @@ pub(in crate::config) struct DbPool {
     pub(in crate::config) queue_timeout: Field<Duration>,
     pub(in crate::config) max_clients: Field<i64>,
     pub(in crate::config) idle_timeout: Field<Duration>,
+    pub(in crate::config) lifetime: Field<Duration>,
     pub(in crate::config) statements: Field<i64>,
 }
 
@@ -123,6 +124,7 @@ impl DbPool {
             queue_timeout: table.field("queue_timeout", out),
             max_clients: table.field("max_clients", out),
             idle_timeout: table.field("idle_timeout", out),
+            lifetime: table.field("lifetime", out),
             statements: table.field("statements", out),
         }
     }

@@ -143,6 +143,12 @@ pub(super) const DB_POOL: &[Key] = &[
         "How long a server connection may lie unused before it is closed.",
     ),
     key(
+        "lifetime",
+        "duration, 0s to 1d",
+        Value(r#""1h""#),
+        "How old a server connection may become: whoever gives an older one back closes it. `0s` lets none be used again.",
+    ),
+    key(
         "statements",
         "1 to 100000",
         Value("200"),

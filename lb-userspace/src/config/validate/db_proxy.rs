@@ -139,6 +139,7 @@ pub(super) fn tls(
 fn pool(file: &file::DbPool, out: &mut Diagnostics<'_>) -> DbPool {
     let ms = Duration::from_millis(1)..=HOUR;
     let idle = Duration::from_secs(1)..=DAY;
+    let lifetime = Duration::ZERO..=DAY;
     DbPool {
         mode: file.mode.or(PoolMode::Transaction),
         size: range::number(&file.size, 20u32, 1..=10_000, out) as usize,
@@ -146,6 +147,7 @@ fn pool(file: &file::DbPool, out: &mut Diagnostics<'_>) -> DbPool {
         queue_timeout: range::duration(&file.queue_timeout, Duration::from_secs(5), ms, out),
         max_clients: range::number(&file.max_clients, 10_000u32, 1..=1_000_000, out) as usize,
         idle_timeout: range::duration(&file.idle_timeout, Duration::from_secs(600), idle, out),
+        lifetime: range::duration(&file.lifetime, HOUR, lifetime, out),
         statements: range::number(&file.statements, 200u32, 1..=100_000, out) as usize,
     }
 }

@@ -327,6 +327,7 @@ fn config(proxy: &Proxy) -> Table {
             "pool.idle_timeout",
             format!("{:?}", config.pool.idle_timeout),
         ),
+        ("pool.lifetime", format!("{:?}", config.pool.lifetime)),
         ("pool.statements", config.pool.statements.to_string()),
         ("auth", config.auth.as_str().to_owned()),
         ("tls", config.tls.is_some().to_string()),
