@@ -159,7 +159,10 @@ impl Resp {
             decided.epoch = newest.epoch;
             if is_other {
                 decided.writer = newest.writer;
-                decided.copy = None;
+                // If it was the copy, it is read as such until it has been looked at.
+                let copy = decided.copy.filter(|copy| *copy == newest.writer);
+                decided.copy = copy;
+                decided.copy_run_id = decided.copy_run_id.take().filter(|_| copy.is_some());
                 decided.run_id = None;
                 decided.vouched_until_ms = Arc::default();
             }
@@ -168,8 +171,7 @@ impl Resp {
         if is_promotion {
             self.knowledge.promotions.fetch_add(1, Ordering::Relaxed);
             let known = &self.knowledge.servers[server];
-            known.change(|news| news.promotions += 1);
-            known.call.notify_one();
+            known.promoted();
             tracing::warn!(server, writer = %newest.writer, "Sentinel has promoted a copy");
         }
         self.vouch(server, &verdicts);
