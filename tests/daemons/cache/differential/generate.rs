@@ -376,6 +376,9 @@ impl<'t> Generator<'t> {
                 {
                     *word = b"a*".to_vec();
                 }
+                // Without it Redis 7.0 takes a number for none if any command before it met one that
+                // was too large: it looks at an error number that nobody has cleared.
+                words.push(b"ALPHA".to_vec());
             }
             "xread" | "xreadgroup" => {
                 let block = words.iter().position(|word| word == b"BLOCK");
