@@ -52,6 +52,11 @@ pub fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let tier = Tier::builder().primaries(SERVERS).copies().build()?;
     let contestants = contestants::start(&tier, arguments)?;
+    // Before any load, whose buffers idle clients would fill.
+    let idle = match arguments.idle {
+        0 => Vec::new(),
+        clients => idle_rows(&contestants, clients)?,
+    };
     let mut rows = Vec::new();
     for &pipeline in &arguments.pipelines {
         let times = if pipeline > 1 { 4 } else { 1 };
@@ -62,9 +67,7 @@ pub fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
         rows.extend(load_rows(&contestants, &load, arguments.rounds)?);
     }
     rows.extend(mget::rows(&contestants, arguments.rounds)?);
-    if arguments.idle > 0 {
-        rows.extend(idle_rows(&contestants, arguments.idle)?);
-    }
+    rows.extend(idle);
     Ok(rows)
 }
 
