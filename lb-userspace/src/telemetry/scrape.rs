@@ -62,7 +62,9 @@ impl Listener {
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let render = move || future::ready(Some(render()));
-        Ok(Self(tokio::task::spawn_local(serve(listener, name, render))))
+        Ok(Self(tokio::task::spawn_local(serve(
+            listener, name, render,
+        ))))
     }
 }
 
@@ -91,9 +93,8 @@ where
     R: Fn() -> Rendering,
     Rendering: Future<Output = Option<String>>,
 {
-    let service = service_fn(async |request| {
-        Ok::<_, Infallible>(answer(&request, name, render).await)
-    });
+    let service =
+        service_fn(async |request| Ok::<_, Infallible>(answer(&request, name, render).await));
     let serve = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .keep_alive(false)
