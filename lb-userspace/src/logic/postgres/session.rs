@@ -8,6 +8,7 @@
 
 mod aborted;
 mod failed;
+mod floor;
 mod held;
 mod news;
 mod prepare;
@@ -23,6 +24,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use self::aborted::Aborted;
+use self::floor::Floor;
 use self::held::Held;
 pub(super) use self::prepare::refusal;
 use self::relay::Relay;
@@ -40,7 +42,6 @@ use crate::upstream::postgres::statements::Statement;
 use crate::upstream::postgres::tracking::Tracking;
 use crate::wire::buffer;
 use crate::wire::postgres::error::PgError;
-use crate::wire::postgres::link::{Epoch, Lsn};
 
 /// So many bytes may wait for a client that does not read, or be read from one ahead.
 const UNREAD_BYTES_MAX: usize = 64 << 10;
@@ -98,18 +99,6 @@ struct Named {
 
 /// Its prepared statements, by the names that it gave them.
 type Names = HashMap<Box<[u8]>, Named>;
-
-/// What the session has seen of its own writes.
-#[derive(Debug, Default)]
-struct Floor {
-    epoch: Epoch,
-    position: Lsn,
-    /// A write was acknowledged, and its position is not known yet: which server will tell, and how
-    /// many answers it had given.
-    awaited: Option<(usize, u64)>,
-    /// That server was lost before it told.
-    is_lost: bool,
-}
 
 /// What is on its way.
 #[derive(Debug)]

@@ -193,7 +193,11 @@ impl Worker {
             database: &who.database,
             credentials: &who.credentials,
         };
-        let tie = |is_linked| Bound { server, is_linked };
+        let tie = |is_linked| Bound {
+            server,
+            is_linked,
+            told: 0,
+        };
         connector
             .connect_linked(login, self.pristine.clone(), tie)
             .await

@@ -57,7 +57,7 @@ impl Session {
         self.who.cluster.servers[server].counts.lost.add();
         self.me.is_served_by(None);
         buffer::give_back(&mut self.to_server);
-        self.lost_upstream(server);
+        self.floor.lost_upstream(server);
         if let Some(mut kept) = self.take_kept() {
             // Not a byte of it was written.
             self.mode = Mode::Rest;

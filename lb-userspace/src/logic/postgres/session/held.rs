@@ -237,7 +237,10 @@ impl Session {
                     upstream.set_parameter(body);
                     is_left_out = true;
                 }
-                link::TAG => is_left_out = true,
+                link::TAG => {
+                    self.floor.take_position(upstream, body);
+                    is_left_out = true;
+                }
                 tag => is_left_out |= upstream.answers.complete(tag) == Fate::Swallow,
             }
             if is_left_out {
@@ -397,7 +400,7 @@ impl Session {
         let who = Rc::clone(&self.who);
         let counts = &who.cluster.servers[server].counts;
         counts.lost.add();
-        self.lost_upstream(server);
+        self.floor.lost_upstream(server);
         if self.pinned == Some(server) {
             return Err(End::Refused(super::failed::state_lost()));
         }

@@ -30,7 +30,7 @@ impl Session {
                 None => {
                     drop(upstream);
                     self.who.cluster.servers[server].counts.lost.add();
-                    self.lost_upstream(server);
+                    self.floor.lost_upstream(server);
                     if self.pinned == Some(server) {
                         return Err(End::Refused(super::failed::state_lost()));
                     }
@@ -65,7 +65,7 @@ impl Session {
             };
             let body = &message[HEADER_BYTES..];
             match header.tag {
-                link::TAG => self.position(upstream, body),
+                link::TAG => self.floor.take_position(upstream, body),
                 b'S' => {
                     upstream.set_parameter(body);
                     if self.pinned == Some(upstream.tie.server) {
@@ -87,17 +87,5 @@ impl Session {
         }
         upstream.partial = bytes;
         Ok(Some(true))
-    }
-
-    /// A connection is gone: what it had yet to tell nobody will.
-    pub(super) fn lost_upstream(&mut self, server: usize) {
-        if self
-            .floor
-            .awaited
-            .is_some_and(|(awaited, _)| awaited == server)
-        {
-            self.floor.awaited = None;
-            self.floor.is_lost = true;
-        }
     }
 }

@@ -65,7 +65,7 @@ impl Session {
         };
         tracing::debug!(server = who.cluster.servers[server].name, %error, "cannot be connected to");
         if had_one {
-            self.lost_upstream(server);
+            self.floor.lost_upstream(server);
             if self.pinned == Some(server) {
                 return Err(End::Refused(super::failed::state_lost()));
             }

@@ -15,7 +15,7 @@ use crate::upstream::postgres::Fate;
 use crate::wire::buffer;
 use crate::wire::postgres::error::{PgError, code};
 use crate::wire::postgres::frame::{self, HEADER_BYTES};
-use crate::wire::postgres::link::{self, Epoch, Floor, FromLogic, Intent, Lsn};
+use crate::wire::postgres::link::{self, Floor, FromLogic, Intent, Lsn};
 use crate::wire::splice::Splice;
 
 /// Messages of the server that are looked at are never longer, whatever it says.
@@ -256,7 +256,7 @@ impl Session {
             std::mem::swap(&mut self.input, &mut kept);
         } else {
             self.waits_since = None;
-            self.floor.awaited = upstream.tie.is_linked.then_some((server, upstream.readies));
+            self.floor.wrote(&upstream);
         }
         buffer::give_back(&mut kept);
         self.upstreams[server] = Some(upstream);
@@ -300,7 +300,7 @@ impl Session {
                 }
                 b'Z' => self.ready(upstream, body.first().copied().unwrap_or(b'I')),
                 link::TAG => {
-                    self.position(upstream, body);
+                    self.floor.take_position(upstream, body);
                     true
                 }
                 tag => {
@@ -428,29 +428,6 @@ impl Session {
             let table = &self.worker.settings;
             self.settings = changes.apply(table, &self.settings, &self.base);
             upstream.settings = changes.apply(table, &upstream.settings, &self.worker.pristine);
-        }
-    }
-
-    /// The proxy tells how far the session's writes reach.
-    pub(super) fn position(&mut self, upstream: &Upstream, body: &[u8]) {
-        let Ok(link::FromProxy::Position(told)) = link::FromProxy::read(body) else {
-            return;
-        };
-        self.raise_floor(told.epoch, told.position);
-        if let Some((server, segments)) = self.floor.awaited
-            && server == upstream.tie.server
-            && told.segments >= segments
-        {
-            self.floor.awaited = None;
-        }
-    }
-
-    fn raise_floor(&mut self, epoch: Epoch, position: Lsn) {
-        let floor = &mut self.floor;
-        if floor.epoch.is_unknown() || epoch.is_after(&floor.epoch) {
-            (floor.epoch, floor.position) = (epoch, position);
-        } else if epoch == floor.epoch {
-            floor.position = floor.position.max(position);
         }
     }
 
