@@ -102,7 +102,7 @@ async fn serve(config: DbProxy, source: std::path::PathBuf) -> anyhow::Result<()
         Some(address) => {
             let shown = Rc::clone(&proxy);
             let listener =
-                scrape::Listener::bind(address, "lb db-proxy", move || metrics::render(&shown))
+                scrape::Listener::bind_local(address, "lb db-proxy", move || metrics::render(&shown))
                     .await;
             Some(listener.with_context(|| format!("cannot serve metrics at {address}"))?)
         }
