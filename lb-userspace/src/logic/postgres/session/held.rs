@@ -23,14 +23,27 @@ const PATIENCE_MS: u16 = 3;
 #[derive(Debug)]
 pub(super) struct Held {
     pub server: usize,
+    /// It was asked of this server, too.
+    pub second: Option<usize>,
     /// It is that many bytes of `input`.
     pub bytes: usize,
+    /// When it was sent.
+    since: Instant,
+    /// When a second copy is worth it; `None` once that was considered.
+    pub late: Option<Instant>,
     /// What came of the answer.
     answer: Vec<u8>,
     /// The answer outgrew `read_buffer`: the client has a part of it.
     is_begun: bool,
     /// What the server said instead of an answer: all of this one is left out.
     refusal: Option<Refusal>,
+}
+
+impl Held {
+    /// Whether nothing of an answer came yet.
+    pub const fn is_unanswered(&self) -> bool {
+        self.answer.is_empty() && !self.is_begun && self.refusal.is_none()
+    }
 }
 
 /// Why another server must answer.
@@ -67,6 +80,55 @@ impl Session {
         server: usize,
         bytes: usize,
     ) -> Result<(), End> {
+        let mut unsent = std::mem::take(&mut self.to_server);
+        self.ask(cx, server, bytes, &mut unsent)?;
+        self.to_server = unsent;
+        if let Some(upstream) = &self.upstreams[server] {
+            self.me.is_served_by(Some(&upstream.cancels));
+        }
+        let since = Instant::now();
+        let hedging = &self.worker.hedging;
+        let late = hedging.begin(self.who.position, self.me.id, since);
+        self.mode = Mode::Held(Held {
+            server,
+            second: None,
+            bytes,
+            since,
+            late: Some(late),
+            answer: Vec::new(),
+            is_begun: false,
+            refusal: None,
+        });
+        Ok(())
+    }
+
+    /// Asks another server as well; `false` if it does not take the question at once.
+    pub(super) fn ask_also(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: usize,
+        bytes: usize,
+    ) -> Result<bool, End> {
+        let mut unsent = Vec::new();
+        self.ask(cx, server, bytes, &mut unsent)?;
+        if unsent.is_empty() {
+            return Ok(true);
+        }
+        buffer::give_back(&mut unsent);
+        self.upstreams[server] = None;
+        self.floor.lost_upstream(server);
+        Ok(false)
+    }
+
+    /// Sends the read that `input` begins with; what the connection does not take now is appended to
+    /// `unsent`.
+    fn ask(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: usize,
+        bytes: usize,
+        unsent: &mut Vec<u8>,
+    ) -> Result<(), End> {
         let Some(mut upstream) = self.upstreams[server].take() else {
             return Ok(());
         };
@@ -92,19 +154,10 @@ impl Session {
             (_, Poll::Ready(Err(_))) => sent.len(),
             (_, Poll::Pending) => 0,
         };
-        buffer::append(&mut self.to_server, &sent[written..]);
+        buffer::append(unsent, &sent[written..]);
         self.input = input;
-        taken?;
-        self.me.is_served_by(Some(&upstream.cancels));
         self.upstreams[server] = Some(upstream);
-        self.mode = Mode::Held(Held {
-            server,
-            bytes,
-            answer: Vec::new(),
-            is_begun: false,
-            refusal: None,
-        });
-        Ok(())
+        taken
     }
 
     fn take_segment(
@@ -126,15 +179,26 @@ impl Session {
         Ok(())
     }
 
-    /// Reads what the server answers.
+    /// Reads what the server answers, or the two that were asked.
     pub(super) fn poll_held(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let Mode::Held(held) = &self.mode else {
             return Ok(false);
         };
-        let server = held.server;
         if held.is_begun && self.to_client.len() > super::UNREAD_BYTES_MAX {
             return Ok(false);
         }
+        let (server, second) = (held.server, held.second);
+        if self.poll_copy(cx, server)? {
+            return Ok(true);
+        }
+        match second {
+            Some(second) if self.poll_copy(cx, second)? => Ok(true),
+            _ => Ok(self.give_up_if_lost()? || self.hedge(cx)?),
+        }
+    }
+
+    /// Reads what one server answers; `false` if nothing came.
+    fn poll_copy(&mut self, cx: &mut Context<'_>, server: usize) -> Result<bool, End> {
         let Some(mut upstream) = self.upstreams[server].take() else {
             return Ok(false);
         };
@@ -146,14 +210,16 @@ impl Session {
             Poll::Ready(Err(_)) => 0,
             Poll::Pending => {
                 self.upstreams[server] = Some(upstream);
-                return self.give_up_if_lost(server);
+                return Ok(false);
             }
         };
         if count == 0 {
+            let is_cut = upstream.passing > 0;
             drop(upstream);
-            self.ask_again(server, true)?;
+            self.copy_lost(server, is_cut, true)?;
             return Ok(true);
         }
+        self.answers_first(server);
         let mut partial = std::mem::take(&mut upstream.partial);
         let bytes: &[u8] = if partial.is_empty() {
             &scratch.read[..count]
@@ -167,8 +233,9 @@ impl Session {
         let answer = splice.finish(taken);
         match outcome {
             Outcome::Lost => {
+                let is_cut = upstream.passing > 0;
                 drop(upstream);
-                self.ask_again(server, true)?;
+                self.copy_lost(server, is_cut, true)?;
             }
             Outcome::Open => {
                 self.upstreams[server] = Some(upstream);
@@ -273,10 +340,11 @@ impl Session {
     }
 
     fn complete(&mut self, cx: &mut Context<'_>, last: &[u8]) -> Result<(), End> {
-        let Mode::Held(held) = std::mem::replace(&mut self.mode, Mode::Rest) else {
+        let Some(held) = self.let_go() else {
             return Ok(());
         };
-        self.me.is_served_by(None);
+        let took = held.since.elapsed();
+        self.worker.hedging.answered(self.who.position, took);
         self.is_input_due = true;
         if let Some(refusal) = held.refusal {
             return self.refused(held.server, held.bytes, refusal);
@@ -302,10 +370,7 @@ impl Session {
         let counts = &self.who.cluster.servers[server].counts;
         let is_primary = self.who.cluster.view().primary(self.shard) == Ok(server);
         match refusal {
-            Refusal::Gone if is_primary => {
-                self.who.cluster.counts.lost_writes.add();
-                return Err(End::Refused(super::failed::writes_lost()));
-            }
+            Refusal::Gone if is_primary => return self.refuse_lost_writes(),
             Refusal::Behind | Refusal::Gone => {
                 counts.behind.add();
                 self.reads_from_primary = true;
@@ -372,50 +437,85 @@ impl Session {
         self.input = input;
     }
 
+    /// The read is not on its way any more.
+    fn let_go(&mut self) -> Option<Held> {
+        let Mode::Held(held) = std::mem::replace(&mut self.mode, Mode::Rest) else {
+            return None;
+        };
+        self.me.is_served_by(None);
+        self.worker.hedging.over(self.me.id);
+        Some(held)
+    }
+
     /// Gives a server up that the picture says is lost.
-    fn give_up_if_lost(&mut self, server: usize) -> Result<bool, End> {
+    fn give_up_if_lost(&mut self) -> Result<bool, End> {
         let turn = self.worker.turn(self.who.position);
         if turn == std::mem::replace(&mut self.turn, turn) {
             return Ok(false);
         }
-        if self.who.cluster.view().is_usable(server) {
+        let Mode::Held(held) = &self.mode else {
             return Ok(false);
-        }
+        };
+        let view = self.who.cluster.view();
+        let mut asked = std::iter::once(held.server).chain(held.second);
+        let Some(server) = asked.find(|&server| !view.is_usable(server)) else {
+            return Ok(false);
+        };
         let Some(upstream) = self.upstreams[server].take() else {
             return Ok(false);
         };
+        let is_cut = upstream.passing > 0;
         tokio::task::spawn_local(Rc::clone(&upstream.cancels).cancel());
         drop(upstream);
-        self.ask_again(server, false)?;
+        self.copy_lost(server, is_cut, false)?;
         Ok(true)
     }
 
-    /// The server is lost: the read goes to another, unless the client has a part of the answer.
-    fn ask_again(&mut self, server: usize, is_closed: bool) -> Result<(), End> {
-        let Mode::Held(held) = std::mem::replace(&mut self.mode, Mode::Rest) else {
-            return Ok(());
-        };
-        self.me.is_served_by(None);
-        buffer::give_back(&mut self.to_server);
+    /// A server is lost that was asked: the other one goes on, or another is asked, unless the client
+    /// has a part of the answer.
+    fn copy_lost(&mut self, server: usize, is_cut: bool, is_closed: bool) -> Result<(), End> {
         let who = Rc::clone(&self.who);
         let counts = &who.cluster.servers[server].counts;
         counts.lost.add();
         self.floor.lost_upstream(server);
+        if is_closed {
+            // Until the picture says more, others are tried first.
+            self.worker.avoid(who.position, server, Instant::now());
+        }
         if self.pinned == Some(server) {
             return Err(End::Refused(super::failed::state_lost()));
         }
-        if held.is_begun {
-            self.who.cluster.counts.broken_off.add();
-            let what = "the server was lost in the middle of its answer";
+        buffer::give_back(&mut self.to_server);
+        if let Mode::Held(held) = &mut self.mode
+            && let Some(second) = held.second.take()
+        {
+            if server == held.server {
+                held.server = second;
+            }
+            counts.repeats.add();
+            return Ok(());
+        }
+        let Some(held) = self.let_go() else {
+            return Ok(());
+        };
+        self.is_input_due = true;
+        if !held.is_begun {
+            counts.repeats.add();
+            self.waits_since.get_or_insert_with(Instant::now);
+            return Ok(());
+        }
+        who.cluster.counts.broken_off.add();
+        let what = "the server was lost in the middle of its answer";
+        if is_cut {
+            // In the middle of a message: no word of ours would fit.
             return Err(End::Refused(PgError::fatal(code::CONNECTION_FAILURE, what)));
         }
-        counts.repeats.add();
-        self.waits_since.get_or_insert_with(Instant::now);
-        if is_closed {
-            // Until the picture says more, others are tried first.
-            self.worker.avoid(self.who.position, server, Instant::now());
-        }
-        self.is_input_due = true;
+        self.waits_since = None;
+        buffer::consume(&mut self.input, held.bytes);
+        let mut answer = Vec::new();
+        PgError::error(code::CONNECTION_FAILURE, what).write(&mut answer);
+        write::ready(&mut answer, b'I');
+        buffer::append(&mut self.to_client, &answer);
         Ok(())
     }
 }
