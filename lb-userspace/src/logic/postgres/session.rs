@@ -7,6 +7,7 @@
 //! Nothing here decides who is primary; `route` reads that off the cluster's picture.
 
 mod aborted;
+mod again;
 mod failed;
 mod floor;
 mod hedge;

@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use super::again::{Refusal, refusal};
 use super::rewrite::{Message, Pass};
 use super::{End, Mode, Session};
 use crate::logic::postgres::pool::Upstream;
 use crate::upstream::postgres::{Awaited, Fate};
 use crate::wire::buffer;
-use crate::wire::postgres::error::{PgError, code};
+use crate::wire::postgres::error::PgError;
 use crate::wire::postgres::frame::{self, HEADER_BYTES};
 use crate::wire::postgres::link::{self, Floor, FromLogic, Intent};
 use crate::wire::postgres::write;
@@ -28,13 +29,13 @@ pub(super) struct Held {
     /// It is that many bytes of `input`.
     pub bytes: usize,
     /// When it was sent.
-    since: Instant,
+    pub since: Instant,
     /// When a second copy is worth it; `None` once that was considered.
     pub late: Option<Instant>,
     /// What came of the answer.
     answer: Vec<u8>,
     /// The answer outgrew `read_buffer`: the client has a part of it.
-    is_begun: bool,
+    pub is_begun: bool,
     /// What the server said instead of an answer: all of this one is left out.
     refusal: Option<Refusal>,
 }
@@ -44,23 +45,6 @@ impl Held {
     pub const fn is_unanswered(&self) -> bool {
         self.answer.is_empty() && !self.is_begun && self.refusal.is_none()
     }
-}
-
-/// Why another server must answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refusal {
-    /// It is no read after all.
-    NoRead,
-    /// A standby cannot do it in this session, or nobody can.
-    Settings,
-    /// Recovery was in its way, this time.
-    Recovery,
-    /// The server has not replayed enough.
-    Behind,
-    /// What the session saw is not there any more.
-    Gone,
-    /// The server is kept away from.
-    Fenced,
 }
 
 /// What bytes of the server led to.
@@ -365,80 +349,8 @@ impl Session {
         told
     }
 
-    /// Another server answers instead; the client sees nothing of it.
-    fn refused(&mut self, server: usize, bytes: usize, refusal: Refusal) -> Result<(), End> {
-        let counts = &self.who.cluster.servers[server].counts;
-        let is_primary = self.who.cluster.view().primary(self.shard) == Ok(server);
-        match refusal {
-            Refusal::Gone if is_primary => return self.refuse_lost_writes(),
-            Refusal::Behind | Refusal::Gone => {
-                counts.behind.add();
-                self.reads_from_primary = true;
-                self.must_wait = is_primary;
-            }
-            Refusal::Fenced => {
-                self.worker.avoid(self.who.position, server, Instant::now());
-                self.must_wait = is_primary;
-            }
-            Refusal::NoRead => {
-                counts.redirects.add();
-                self.remember_writes(bytes);
-                self.is_for_primary = true;
-            }
-            Refusal::Settings => {
-                counts.redirects.add();
-                self.settings_refused += 1;
-                self.reads_from_primary = true;
-                // "cached plan must not change result type" says so, too.
-                if let Some(upstream) = &mut self.upstreams[server] {
-                    upstream.prepared.expire();
-                }
-            }
-            Refusal::Recovery => {
-                counts.redirects.add();
-                self.reads_from_primary = true;
-            }
-        }
-        Ok(())
-    }
-
-    /// Statements that a standby refuses go to the primary from now on.
-    fn remember_writes(&mut self, bytes: usize) {
-        let input = std::mem::take(&mut self.input);
-        let mut at = 0;
-        while let Ok(Some(header)) = frame::header(&input[at..bytes]) {
-            let body = &input[at + HEADER_BYTES..(at + header.total).min(bytes)];
-            match header.tag {
-                b'Q' => self.known.refuse(body.strip_suffix(b"\0").unwrap_or(body)),
-                b'P' => {
-                    if let Some(parse) = crate::wire::postgres::frontend::parse(body) {
-                        self.known.refuse(parse.query);
-                    }
-                }
-                b'B' => {
-                    let bind = crate::wire::postgres::frontend::bind(body);
-                    match bind.map(|bind| bind.statement) {
-                        Some(b"") => self.unnamed_is_read = false,
-                        Some(name) => {
-                            if let Some(named) =
-                                self.names.as_mut().and_then(|names| names.get_mut(name))
-                            {
-                                named.is_read = false;
-                                self.known.refuse(named.statement.query());
-                            }
-                        }
-                        None => {}
-                    }
-                }
-                _ => {}
-            }
-            at = (at + header.total).min(bytes);
-        }
-        self.input = input;
-    }
-
     /// The read is not on its way any more.
-    fn let_go(&mut self) -> Option<Held> {
+    pub(super) fn let_go(&mut self) -> Option<Held> {
         let Mode::Held(held) = std::mem::replace(&mut self.mode, Mode::Rest) else {
             return None;
         };
@@ -469,71 +381,6 @@ impl Session {
         drop(upstream);
         self.copy_lost(server, is_cut, false)?;
         Ok(true)
-    }
-
-    /// A server is lost that was asked: the other one goes on, or another is asked, unless the client
-    /// has a part of the answer.
-    fn copy_lost(&mut self, server: usize, is_cut: bool, is_closed: bool) -> Result<(), End> {
-        let who = Rc::clone(&self.who);
-        let counts = &who.cluster.servers[server].counts;
-        counts.lost.add();
-        self.floor.lost_upstream(server);
-        if is_closed {
-            // Until the picture says more, others are tried first.
-            self.worker.avoid(who.position, server, Instant::now());
-        }
-        if self.pinned == Some(server) {
-            return Err(End::Refused(super::failed::state_lost()));
-        }
-        buffer::give_back(&mut self.to_server);
-        if let Mode::Held(held) = &mut self.mode
-            && let Some(second) = held.second.take()
-        {
-            if server == held.server {
-                held.server = second;
-            }
-            counts.repeats.add();
-            return Ok(());
-        }
-        let Some(held) = self.let_go() else {
-            return Ok(());
-        };
-        self.is_input_due = true;
-        if !held.is_begun {
-            counts.repeats.add();
-            self.waits_since.get_or_insert_with(Instant::now);
-            return Ok(());
-        }
-        who.cluster.counts.broken_off.add();
-        let what = "the server was lost in the middle of its answer";
-        if is_cut {
-            // In the middle of a message: no word of ours would fit.
-            return Err(End::Refused(PgError::fatal(code::CONNECTION_FAILURE, what)));
-        }
-        self.waits_since = None;
-        buffer::consume(&mut self.input, held.bytes);
-        let mut answer = Vec::new();
-        PgError::error(code::CONNECTION_FAILURE, what).write(&mut answer);
-        write::ready(&mut answer, b'I');
-        buffer::append(&mut self.to_client, &answer);
-        Ok(())
-    }
-}
-
-/// Whether an error means that another server must answer. A standby has reasons of its own for
-/// some errors, and the language of its messages is not known: the primary tells which were true.
-fn refusal(error: &PgError, is_standby: bool) -> Option<Refusal> {
-    match error.code.as_str() {
-        link::code::FLOOR_AHEAD => Some(Refusal::Behind),
-        link::code::FLOOR_LOST => Some(Refusal::Gone),
-        link::code::NOT_PRIMARY => Some(Refusal::Fenced),
-        "25006" if error.message.starts_with("this server is fenced") => Some(Refusal::Fenced),
-        "25006" | "55000" if is_standby => Some(Refusal::NoRead),
-        // Serializable transactions, or what no server does.
-        code::FEATURE_NOT_SUPPORTED if is_standby => Some(Refusal::Settings),
-        // A conflict with recovery, or a deadlock with it.
-        "40001" | "40P01" if is_standby => Some(Refusal::Recovery),
-        _ => None,
     }
 }
 
