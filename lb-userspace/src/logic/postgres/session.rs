@@ -7,8 +7,10 @@
 //! Nothing here decides who is primary; `route` reads that off the cluster's picture.
 
 mod aborted;
+mod again;
 mod failed;
 mod floor;
+mod hedge;
 mod held;
 mod news;
 mod prepare;
@@ -127,8 +129,6 @@ pub(super) struct Session {
     mode: Mode,
     /// By server.
     upstreams: Vec<Option<Box<Upstream>>>,
-    /// The server that its reads go to while it can be used.
-    favourite: Option<usize>,
     /// The server that it can leave no more: something of the session is only there.
     pinned: Option<usize>,
     settings: Settings,
@@ -185,7 +185,6 @@ impl Session {
             client,
             mode: Mode::Rest,
             upstreams: (0..servers).map(|_| None).collect(),
-            favourite: None,
             pinned: None,
             base: settings.clone(),
             settings,
@@ -370,6 +369,13 @@ impl Session {
         Ok(())
     }
 
+    /// Whether a server has yet to answer a read that another has answered.
+    fn is_owed(&self, server: usize) -> bool {
+        self.upstreams[server]
+            .as_ref()
+            .is_some_and(|upstream| owes(upstream))
+    }
+
     /// Whether a query is known to read only.
     fn only_reads(&self, sql: &[u8]) -> bool {
         self.is_readable && self.known.only_reads(sql)
@@ -412,8 +418,16 @@ impl Session {
     }
 }
 
+/// Whether answers are on their way.
+fn owes(upstream: &Upstream) -> bool {
+    !upstream.answers.awaited.is_empty() || upstream.passing > 0
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
+        if let Mode::Held(_) = self.mode {
+            self.worker.hedging.over(self.me.id);
+        }
         for held in [&mut self.input, &mut self.to_client, &mut self.to_server] {
             buffer::give_back(held);
         }
