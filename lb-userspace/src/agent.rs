@@ -59,7 +59,7 @@ async fn serve(config: Config, log_packets: bool) -> anyhow::Result<()> {
         .map_err(|error| cannot_listen(&control.display().to_string(), error))?;
     let _metrics = match config.agent.metrics {
         Some(address) => Some(
-            metrics::Listener::bind(address, calls)
+            metrics::listen(address, calls)
                 .await
                 .with_context(|| format!("cannot serve metrics at {address}"))?,
         ),

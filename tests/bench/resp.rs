@@ -39,7 +39,7 @@ pub struct Arguments {
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Idle clients whose memory is measured; 0 for none
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 9_500)]
     idle: u32,
     /// Further lines of `[cache]` for lb
     #[arg(long, default_value = "")]
@@ -52,6 +52,11 @@ pub fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let tier = Tier::builder().primaries(SERVERS).copies().build()?;
     let contestants = contestants::start(&tier, arguments)?;
+    // Before any load, whose buffers idle clients would fill.
+    let idle = match arguments.idle {
+        0 => Vec::new(),
+        clients => idle_rows(&contestants, clients)?,
+    };
     let mut rows = Vec::new();
     for &pipeline in &arguments.pipelines {
         let times = if pipeline > 1 { 4 } else { 1 };
@@ -62,9 +67,7 @@ pub fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
         rows.extend(load_rows(&contestants, &load, arguments.rounds)?);
     }
     rows.extend(mget::rows(&contestants, arguments.rounds)?);
-    if arguments.idle > 0 {
-        rows.extend(idle_rows(&contestants, arguments.idle)?);
-    }
+    rows.extend(idle);
     Ok(rows)
 }
 
@@ -81,8 +84,18 @@ fn load_rows(contestants: &[Contestant], load: &Load, rounds: u32) -> Result<Vec
     }
     let mut rows = Vec::new();
     for (contestant, outcomes) in contestants.iter().zip(&outcomes) {
+        let failed = rounds as usize - outcomes.len();
+        rows.push(Row {
+            target: contestant.name,
+            name: "failed",
+            load_kind: "pipeline",
+            load: u64::from(load.pipeline),
+            unit: "",
+            min: failed as f64,
+            median: failed as f64,
+        });
         // A contestant that failed once has failed.
-        if outcomes.len() < rounds as usize {
+        if failed > 0 {
             continue;
         }
         for (name, unit, value) in Outcome::KINDS {

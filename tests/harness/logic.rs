@@ -177,12 +177,15 @@ impl Logic {
     /// # Errors
     /// If it does not answer.
     pub fn metrics(&self) -> Result<String> {
-        let mut stream = self.place.connect(self.metrics)?;
-        stream.set_read_timeout(Some(READY_MAX))?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: lb\r\nConnection: close\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
+        self.counted().text()
+    }
+
+    /// Where it counts, for a thread of its own.
+    pub fn counted(&self) -> Counted {
+        Counted {
+            place: self.place.clone(),
+            address: self.metrics,
+        }
     }
 
     /// The sum of a metric's values over those of its labels that contain `label`; none if there
@@ -191,7 +194,37 @@ impl Logic {
     /// # Errors
     /// If it does not answer.
     pub fn metric(&self, name: &str, label: &str) -> Result<Option<f64>> {
-        let text = self.metrics()?;
+        self.counted().metric(name, label)
+    }
+}
+
+/// What a logic server says of itself to whoever counts.
+#[derive(Debug, Clone)]
+pub struct Counted {
+    place: Place,
+    address: SocketAddr,
+}
+
+impl Counted {
+    /// All of it.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn text(&self) -> Result<String> {
+        let mut stream = self.place.connect(self.address)?;
+        stream.set_read_timeout(Some(READY_MAX))?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: lb\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    /// As [`Logic::metric`].
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn metric(&self, name: &str, label: &str) -> Result<Option<f64>> {
+        let text = self.text()?;
         let values = text.lines().filter_map(|line| {
             let rest = line.strip_prefix(name)?;
             let is_it = rest.starts_with(['{', ' ']) && rest.contains(label);

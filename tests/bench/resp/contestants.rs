@@ -16,6 +16,8 @@ use lb_tests::redis::{Place, Tier};
 use super::Arguments;
 use crate::postgres::process_tree;
 
+/// haproxy wants two descriptors for each, and a process of a usual machine has 20,000.
+const HAPROXY_CLIENTS_MAX: u32 = 9_900;
 /// How long a proxy may take until it listens.
 const READY_MAX: Duration = Duration::from_secs(20);
 
@@ -145,7 +147,7 @@ fn nutcracker(tier: &Tier, port: u16, command: &mut Command) -> Result<()> {
 fn haproxy(tier: &Tier, port: u16, command: &mut Command) -> Result<()> {
     let path = tier.run().join("haproxy.cfg");
     let text = format!(
-        "global\n  maxconn 12000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  \
+        "global\n  maxconn {HAPROXY_CLIENTS_MAX}\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  \
          timeout server 1h\nlisten redis\n  bind 127.0.0.1:{port}\n  server one {}\n",
         tier.primaries[0].address()
     );

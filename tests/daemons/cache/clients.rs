@@ -1,4 +1,5 @@
 //! Programs and drivers that people use do their ordinary work through `lb logic`: redis-cli,
+//! redis-benchmark, redis-py, node-redis, ioredis.
 
 use std::time::Duration;
 

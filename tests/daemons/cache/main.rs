@@ -5,6 +5,8 @@ mod bad_input;
 mod catalogue;
 mod clients;
 mod differential;
+mod fuzz;
+mod redis_rs;
 
 /// Longer than anything here may take.
 const SOON: std::time::Duration = std::time::Duration::from_secs(30);

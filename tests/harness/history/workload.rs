@@ -116,6 +116,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// When the history began.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
     /// Microseconds since the history began.
     pub fn now(&self) -> u64 {
         micros(self.began.elapsed())

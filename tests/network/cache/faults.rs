@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use lb_tests::distribution::Distribution;
 use lb_tests::history::{Key, Operation, Outcome, Rules, What, Workload, check};
 use lb_tests::scale::{is_long, seed};
@@ -67,7 +67,9 @@ fn rounds_of(fault: Fault) -> Result<()> {
     let mut shown = Shown::default();
     for round in 0..rounds() {
         let number = round % 3;
-        one_round(&mut scene, fault, number, seed + round as u64, &mut shown)?;
+        let seed = seed.wrapping_add(round as u64);
+        let outcome = one_round(&mut scene, fault, number, seed, &mut shown);
+        outcome.with_context(|| format!("round {round}\n{}", scene.logs()))?;
     }
     let ms = |values: Vec<f64>| Distribution::new(values, "ms");
     println!(

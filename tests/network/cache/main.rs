@@ -3,6 +3,7 @@
 
 mod faults;
 mod histories;
+mod lag;
 mod returns;
 mod rig;
 mod scene;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -13,6 +14,12 @@ use lb_tests::wait;
 /// Longer than Sentinels take for anything.
 pub const SOON: Duration = Duration::from_secs(40);
 
+/// How often a flapping server comes and goes, and for how long each time: shorter than any verdict.
+const FLAPS: usize = 3;
+const FLAP: Duration = Duration::from_millis(80);
+/// Of each logic server's log.
+const LINES_TOLD: usize = 60;
+
 /// What is done to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -20,6 +27,8 @@ pub enum Fault {
     Freeze,
     /// Nothing passes between it and anybody.
     CutOff,
+    /// The same, after coming and going a few times, faster than anybody can agree on.
+    Flap,
     /// Nothing passes between it and the first logic server.
     CutOffFromOne,
     /// Nothing passes between it and the Sentinels; logic servers and its copy reach it.
@@ -69,6 +78,17 @@ impl Scene {
             client,
             tier,
         })
+    }
+
+    /// The last that the logic servers logged, for whoever has to say why something failed.
+    pub fn logs(&self) -> String {
+        let last = |logic: &Logic| {
+            let log = logic.log();
+            let lines: Vec<_> = log.lines().rev().take(LINES_TOLD).collect();
+            let lines: Vec<_> = lines.into_iter().rev().collect();
+            format!("--- {}\n{}\n", logic.resp(), lines.join("\n"))
+        };
+        self.logics.iter().map(last).collect()
     }
 
     /// Both logic servers, for clients on a host of their own.
@@ -131,9 +151,26 @@ impl Scene {
                 let place = self.tier.server(&name)?.place().clone();
                 self.tier.segment()?.isolate(&place)?;
             }
+            Fault::Flap => {
+                let place = self.tier.server(&name)?.place().clone();
+                for _ in 0..FLAPS {
+                    self.flap(&place)?;
+                }
+                self.tier.segment()?.isolate(&place)?;
+            }
             Fault::CutOffFromOne | Fault::CutOffFromSentinels => self.cut(&name, fault, true)?,
         }
         Ok(name)
+    }
+
+    /// Nothing passes for a moment, then everything.
+    fn flap(&self, place: &Place) -> Result<()> {
+        let segment = self.tier.segment()?;
+        segment.isolate(place)?;
+        thread::sleep(FLAP);
+        segment.join(place)?;
+        thread::sleep(FLAP);
+        Ok(())
     }
 
     fn cut(&mut self, name: &str, fault: Fault, is_cut: bool) -> Result<()> {
@@ -165,9 +202,13 @@ impl Scene {
             // Its disk holds what was saved last; its file says what it was made as.
             (Fault::Kill, Return::OldData) => self.tier.server(name)?.start_as_first(),
             (Fault::Freeze, _) => self.tier.server(name)?.thaw(),
-            (Fault::CutOff, _) => {
+            (Fault::CutOff | Fault::Flap, _) => {
                 let place = self.tier.server(name)?.place().clone();
-                self.tier.segment()?.join(&place)
+                self.tier.segment()?.join(&place)?;
+                if fault == Fault::Flap {
+                    self.flap(&place)?;
+                }
+                Ok(())
             }
             _ => self.cut(name, fault, false),
         }
