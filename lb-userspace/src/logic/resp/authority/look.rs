@@ -66,16 +66,12 @@ async fn after_server(resp: &Arc<Resp>, server: usize, memory: &RefCell<Memory>)
             }
         };
         if let Err(error) = outcome {
-            let mut now = memory.borrow_mut();
-            let failing = *now.failing_since.get_or_insert_with(Instant::now);
-            drop(now);
-            known
-                .is_lost
-                .store(failing.elapsed() > VERDICT, Ordering::Relaxed);
+            let failing = memory.borrow_mut().fails_for();
+            known.is_lost.store(failing > VERDICT, Ordering::Relaxed);
             if !matches!(resp.view().servers[server].serving, Serving::Spare(_)) {
                 known.show("suspected", error.to_string());
             }
-            judge(resp, server, failing.elapsed(), memory).await;
+            judge(resp, server, failing, memory).await;
         }
         tokio::time::sleep(LOOK / 2).await;
     }
@@ -134,6 +130,12 @@ async fn look(
 }
 
 impl Memory {
+    /// It does not answer: since how long, this time counted.
+    fn fails_for(&mut self) -> Duration {
+        let since = self.failing_since.get_or_insert_with(Instant::now);
+        since.elapsed()
+    }
+
     /// It answered what was asked then.
     fn is_up(&mut self, info: &Info, asked: Instant) {
         self.failing_since = None;
