@@ -111,7 +111,7 @@ pub struct Cache {
     pub spare_database: u32,
     /// The largest share of layer one whose keys layer two takes at a time, 0 to 1.
     pub max_failover_share: f64,
-    /// The longest silence of a server that still owes an answer, after which reads go to its copy.
+    /// The shortest silence of a server that still owes an answer, after which reads go to its copy.
     pub silence: Duration,
     /// The most commands that wait for one server, on each thread.
     pub queue: usize,

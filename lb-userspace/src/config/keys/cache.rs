@@ -89,7 +89,7 @@ pub(super) const CACHE: &[Key] = &[
         "silence",
         "duration, 1ms to 10s",
         Value(r#""25ms""#),
-        "How long a server may owe an answer at most, before reads go to its copy; less where its answers are quicker: four times what 99 of 100 take, 10ms at least.",
+        "How long a server may owe an answer, before reads go to its copy; up to four times as long where 99 of 100 of its answers take more than a quarter of it.",
     ),
     key(
         "queue",

@@ -159,7 +159,7 @@ impl Engine {
     /// A server that owes an answer for too long is passed over: reads go to its copy, and nothing more
     /// is written to it until it is heard again.
     pub fn listen_for_silence(&mut self, at: LinkId) {
-        let most_ms = self.settings.cache.silence.as_millis() as u64;
+        let least_ms = self.settings.cache.silence.as_millis() as u64;
         let is_strict = self.settings.cache.during_failover == DuringFailover::Strict;
         let Some(link) = self.links.get_mut(at) else {
             return;
@@ -177,7 +177,7 @@ impl Engine {
             return;
         };
         let silent_ms = self.now_ms.saturating_sub(link.heard_ms.max(oldest));
-        if silent_ms < link.pace.late_after_ms(most_ms) {
+        if silent_ms < link.pace.late_after_ms(least_ms) {
             return;
         }
         if !link.is_silent {

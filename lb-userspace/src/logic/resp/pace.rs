@@ -8,8 +8,8 @@ const REMEMBERED: u32 = 4_096;
 const ENOUGH: u32 = 200;
 /// An answer is late after so many times what 99 of 100 take.
 const TIMES: u64 = 4;
-/// Never earlier than this: shorter pauses are the operating system's.
-pub(super) const LEAST_MS: u64 = 10;
+/// At most so many times the least.
+const MOST: u64 = 4;
 
 /// The times that answers of a server took.
 #[derive(Clone, Debug, Default)]
@@ -30,10 +30,11 @@ impl Pace {
         }
     }
 
-    /// After how long without a sign an answer is late, at most `most_ms`.
-    pub fn late_after_ms(&self, most_ms: u64) -> u64 {
+    /// After how long without a sign an answer is late: `least_ms`, and more where answers usually take
+    /// longer, so that a server that is only busy is not taken for one that is lost.
+    pub fn late_after_ms(&self, least_ms: u64) -> u64 {
         if self.total < ENOUGH {
-            return most_ms;
+            return least_ms;
         }
         let mut beyond = self.total / 100;
         let usual = self.counts.iter().enumerate().rev().find(|(_, count)| {
@@ -43,7 +44,7 @@ impl Pace {
         });
         // Every time in that place is shorter.
         let usual_ms = usual.map_or(0, |(place, _)| 1 << place);
-        (TIMES * usual_ms).max(LEAST_MS).min(most_ms)
+        (TIMES * usual_ms).clamp(least_ms, MOST * least_ms)
     }
 }
 
@@ -63,18 +64,17 @@ mod tests {
     fn an_answer_is_late_by_what_is_usual() {
         let late = |times: &[(u64, usize)]| pace(times).late_after_ms(25);
         assert_eq!(late(&[]), 25, "nothing is known");
-        assert_eq!(late(&[(0, 1000)]), LEAST_MS);
-        assert_eq!(late(&[(0, 1000), (9, 5)]), LEAST_MS, "one in two hundred");
-        assert_eq!(late(&[(0, 1000), (3, 30)]), 16, "three in a hundred");
-        assert_eq!(late(&[(0, 1000), (9, 30)]), 25, "at most");
-        assert_eq!(late(&[(5000, 300)]), 25);
+        assert_eq!(late(&[(0, 1000)]), 25);
+        assert_eq!(late(&[(0, 1000), (9, 5)]), 25, "one in two hundred");
+        assert_eq!(late(&[(0, 1000), (9, 30)]), 64, "three in a hundred");
+        assert_eq!(late(&[(5000, 300)]), 100, "at most");
     }
 
     #[test]
     fn what_was_long_ago_is_forgotten() {
         let mut pace = pace(&[(9, 1000)]);
-        assert_eq!(pace.late_after_ms(1000), 64);
+        assert_eq!(pace.late_after_ms(25), 64);
         (0..200_000).for_each(|_| pace.record(0));
-        assert_eq!(pace.late_after_ms(1000), LEAST_MS);
+        assert_eq!(pace.late_after_ms(25), 25);
     }
 }
