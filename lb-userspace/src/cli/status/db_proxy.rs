@@ -66,15 +66,7 @@ fn pools(pools: &[DbPoolStatus]) -> String {
         ("P99", Side::Right),
         ("WHY", Side::Left),
     ]);
-    let rounded = |seconds: f64| {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a duration in microseconds is a small positive number"
-        )]
-        let whole = (seconds * 1e6).round() as u64;
-        microseconds(whole)
-    };
+    let rounded = |seconds: f64| microseconds((seconds * 1e6).round() as u64);
     for pool in pools {
         let waiting = si_count(pool.waiting);
         table.row([
