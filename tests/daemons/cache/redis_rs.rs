@@ -49,9 +49,8 @@ fn values_of_every_type_go_and_come_back() -> Result<()> {
         it.zadd::<_, _, _, ()>("z", "member", 1.5)?;
         assert_eq!(it.zscore::<_, _, Option<f64>>("z", "member")?, Some(1.5));
         assert_eq!(it.get::<_, Option<String>>("nothing")?, None);
-        let id: String = it
-            .xadd("stream", "*", &[("field", "value")])?
-            .context("no id")?;
+        let id: Option<String> = it.xadd("stream", "*", &[("field", "value")])?;
+        let id = id.context("no id")?;
         ensure!(id.contains('-'), "{id}");
         let wrong = it
             .incr::<_, _, i64>("h", 1)

@@ -15,7 +15,6 @@ const CHECK: &str =
     "{ kind = \"tcp\", port = 6379, interval = \"50ms\", timeout = \"50ms\", rise = 2, fall = 2 }";
 
 #[test]
-#[ignore = "not run yet"]
 fn clients_of_the_vip_see_one_cache_whoever_serves_them() -> Result<()> {
     let site = Site::builder()
         .families(Families::V4)
