@@ -197,7 +197,7 @@ fn pgpool(run: &RunDirectory, server: &Postgres, port: u16, command: &mut Comman
         "backend_clustering_mode = 'raw'\nlisten_addresses = '127.0.0.1'\nport = {port}\n\
          backend_hostname0 = '{directory}'\nbackend_port0 = {}\nnum_init_children = 510\nmax_pool = 1\n\
          connection_cache = off\n\
-         enable_pool_hba = off\npcp_port = {}\npcp_socket_dir = '{directory}'\n\
+         enable_pool_hba = off\npool_passwd = ''\npcp_port = {}\npcp_socket_dir = '{directory}'\n\
          unix_socket_directories = '{directory}'\npid_file_name = '{directory}/pgpool.pid'\n\
          logdir = '{directory}'\nwork_dir = '{directory}'\n",
         server.port(),

@@ -105,11 +105,12 @@ impl Pair {
         &self.servers[1 - self.primary]
     }
 
-    /// The old primary is made a standby of the new one, whose clients wait for it from now on.
+    /// The old primary is made a standby of the new one, whose clients wait for it as soon as it streams.
     pub(super) fn demote(&mut self) -> Result<()> {
-        self.primary().replicate(Replication::Synchronous, &NAMES)?;
         self.servers[1 - self.primary].stop()?;
-        self.come_back()?;
+        self.follow()?;
+        self.primary().replicate(Replication::Synchronous, &NAMES)?;
+        self.primary().wait_until_synchronous(self.old())?;
         self.watch(1 - self.primary)?
             .until("let in", |heartbeat| {
                 !heartbeat.is_fenced && matches!(heartbeat.role, Role::Standby { .. })
@@ -121,16 +122,20 @@ impl Pair {
         Link::open(self.proxies[number].port(), "lb", "watch")
     }
 
-    /// The old primary, which has ended, becomes the new one's standby.
+    /// The old primary, which has ended, becomes the standby that the new one waits for.
     fn come_back(&mut self) -> Result<()> {
+        self.follow()?;
+        self.primary().wait_until_synchronous(self.old())
+    }
+
+    /// The old primary, which has ended, becomes the new one's standby.
+    fn follow(&mut self) -> Result<()> {
         let [one, two] = &mut self.servers;
-        let (new, old) = if self.primary == 0 {
-            (one, two)
+        if self.primary == 0 {
+            two.rewind(one)
         } else {
-            (two, one)
-        };
-        old.rewind(new)?;
-        new.wait_until_synchronous(old)
+            one.rewind(two)
+        }
     }
 }
 
