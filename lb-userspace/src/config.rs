@@ -34,7 +34,7 @@ mod value;
 mod words;
 
 pub use self::{
-    db_proxy::{DbPool, DbProxy, DbServer, DbTls, DbWatch},
+    db_proxy::{AuthQuery, DbPool, DbProxy, DbServer, DbTls, DbWatch},
     duration::{DurationError, format_duration, parse_duration},
     error::{ConfigError, Diagnostic},
     logic::{

@@ -7,11 +7,13 @@
 //! This module holds the words and their transport. What they do is decided by the daemon.
 
 pub mod client;
+mod db_proxy;
 mod logic;
 pub mod server;
 #[cfg(test)]
 mod tests;
 
+pub use self::db_proxy::{DbPoolStatus, DbProxyStatus, FenceStatus, WatchStatus};
 pub use self::logic::{CacheServerStatus, CacheStatus, LogicStatus, SentinelStatus, TierStatus};
 
 use std::collections::BTreeMap;
@@ -96,6 +98,8 @@ pub enum Answer {
     Status(Box<Status>),
     /// To [`Request::Status`], by `lb logic`.
     Logic(Box<LogicStatus>),
+    /// To [`Request::Status`], by `lb db-proxy`.
+    DbProxy(Box<DbProxyStatus>),
     /// To [`Request::Cache`].
     Cache(Box<CacheStatus>),
     /// To [`Request::Admin`] and [`Request::Weight`].

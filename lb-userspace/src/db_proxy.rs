@@ -5,6 +5,7 @@
 //! relays keeps several cores of PostgreSQL busy. So nothing here is locked, and a message is
 //! relayed by the task that read it.
 
+mod auth_query;
 mod cancel;
 mod console;
 mod link;
@@ -13,6 +14,7 @@ mod metrics;
 mod pool;
 mod session;
 mod stats;
+mod status;
 mod watch;
 
 use std::cell::{Cell, RefCell};
@@ -22,13 +24,17 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use jiff::Timestamp;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
+use self::auth_query::AuthQuery;
 use self::pool::{Pool, PoolKey, Server};
 use self::stats::ProxyStats;
 use self::watch::{Fence, Watch};
 use crate::config::{ClientAuth, Config, DbProxy};
+use crate::control;
 use crate::downstream::postgres::Door;
 use crate::downstream::postgres::clients::Clients;
 use crate::downstream::postgres::users::Users;
@@ -60,7 +66,9 @@ struct Scratch {
 #[derive(Debug)]
 struct Proxy {
     config: RefCell<Rc<DbProxy>>,
+    in_force: RefCell<InForce>,
     users: RefCell<Rc<Users>>,
+    auth_query: AuthQuery,
     connector: RefCell<Rc<Connector>>,
     acceptor: RefCell<Option<tls::Acceptor>>,
     pools: RefCell<BTreeMap<PoolKey, Rc<Pool>>>,
@@ -79,7 +87,14 @@ struct Proxy {
     /// Connections that have not logged in yet count, too.
     connections: Cell<usize>,
     source: std::path::PathBuf,
-    started: Instant,
+    started: Timestamp,
+}
+
+/// When the configuration in force was read, and why a later one was refused.
+#[derive(Debug)]
+struct InForce {
+    since: Timestamp,
+    error: Option<String>,
 }
 
 /// Runs the proxy until it is told to stop.
@@ -97,13 +112,19 @@ async fn serve(config: DbProxy, source: std::path::PathBuf) -> anyhow::Result<()
         .await
         .with_context(|| format!("cannot listen at {}", config.listen))?;
     let metrics = config.metrics;
-    let proxy = Proxy::new(config, source)?;
+    let (calls, asked) = mpsc::channel(status::CALLS_MAX);
+    let control = config.control.clone();
+    let _control = control::server::Server::listen(&control, calls)
+        .with_context(|| format!("cannot listen at {}", control.display()))?;
+    let (auth_query, questions) = AuthQuery::new();
+    let proxy = Proxy::new(config, source, auth_query)?;
     let _metrics = match metrics {
         Some(address) => {
             let shown = Rc::clone(&proxy);
-            let listener =
-                scrape::Listener::bind_local(address, "lb db-proxy", move || metrics::render(&shown))
-                    .await;
+            let listener = scrape::Listener::bind_local(address, "lb db-proxy", move || {
+                metrics::render(&shown)
+            })
+            .await;
             Some(listener.with_context(|| format!("cannot serve metrics at {address}"))?)
         }
         None => None,
@@ -113,6 +134,8 @@ async fn serve(config: DbProxy, source: std::path::PathBuf) -> anyhow::Result<()
     runtime::notify_ready();
     let ticker = tokio::task::spawn_local(tick(Rc::clone(&proxy)));
     let watch = tokio::task::spawn_local(watch::run(Rc::clone(&proxy)));
+    tokio::task::spawn_local(auth_query::run(Rc::clone(&proxy), questions));
+    tokio::task::spawn_local(status::run(Rc::clone(&proxy), asked));
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -123,7 +146,7 @@ async fn serve(config: DbProxy, source: std::path::PathBuf) -> anyhow::Result<()
                 }
             },
             asked = signals.next() => match asked {
-                Asked::Reload => proxy.reload(),
+                Asked::Reload => { let _ = proxy.reload(); }
                 Asked::Stop => break,
             },
         }
@@ -189,17 +212,14 @@ async fn tick(proxy: Rc<Proxy>) {
         let config = proxy.config.borrow().pool;
         let now = Instant::now();
         for pool in proxy.all_pools() {
-            pool.tick(now, config.queue_timeout, config.idle_timeout);
+            pool.tick(now, &config);
         }
     }
 }
 
 /// Clients that go past the proxy go past what it guarantees.
 async fn warn_if_open(proxy: Rc<Proxy>) {
-    let Some(port) = proxy.connector.borrow().port() else {
-        return;
-    };
-    for address in open_addresses(port) {
+    for address in proxy.open_addresses() {
         tracing::warn!(
             "PostgreSQL listens at {address}: clients can go past this proxy. Set \
              listen_addresses = 'localhost' (or '') in postgresql.conf"
@@ -210,16 +230,7 @@ async fn warn_if_open(proxy: Rc<Proxy>) {
 /// Addresses beyond loopback at which somebody on this host listens on `port`.
 fn open_addresses(port: u16) -> Vec<String> {
     let mut open = Vec::new();
-    for (file, loopbacks) in [
-        ("/proc/net/tcp", &["0100007F"][..]),
-        (
-            "/proc/net/tcp6",
-            &[
-                "00000000000000000000000001000000",
-                "0000000000000000FFFF00000100007F",
-            ],
-        ),
-    ] {
+    for file in ["/proc/net/tcp", "/proc/net/tcp6"] {
         let table = std::fs::read_to_string(file).unwrap_or_default();
         for line in table.lines().skip(1) {
             let mut fields = line.split_ascii_whitespace().skip(1);
@@ -228,7 +239,7 @@ fn open_addresses(port: u16) -> Vec<String> {
             if let Some((address, its_port)) = local
                 && is_listening
                 && u16::from_str_radix(its_port, 16) == Ok(port)
-                && !loopbacks.contains(&address)
+                && !is_loopback(address)
             {
                 open.push(if address.bytes().all(|byte| byte == b'0') {
                     format!("every address, port {port}")
@@ -242,6 +253,14 @@ fn open_addresses(port: u16) -> Vec<String> {
     open
 }
 
+/// Of an address as the kernel shows it: words of four bytes, in the order of this machine.
+fn is_loopback(address: &str) -> bool {
+    const V6: &str = "00000000000000000000000001000000";
+    const MAPPED: &str = "0000000000000000FFFF0000";
+    let v4 = address.strip_prefix(MAPPED).unwrap_or(address);
+    address == V6 || (v4.len() == 8 && v4.ends_with("7F"))
+}
+
 /// Says good-bye to a server that is not needed any more.
 fn server_leaves(mut server: Box<Server>) {
     tokio::task::spawn_local(async move {
@@ -251,13 +270,22 @@ fn server_leaves(mut server: Box<Server>) {
 }
 
 impl Proxy {
-    fn new(config: DbProxy, source: std::path::PathBuf) -> anyhow::Result<Rc<Self>> {
+    fn new(
+        config: DbProxy,
+        source: std::path::PathBuf,
+        auth_query: AuthQuery,
+    ) -> anyhow::Result<Rc<Self>> {
         let settings = settings::Table::default();
         let pristine = settings.hold(settings::Map::default());
         Ok(Rc::new(Self {
             watch: Rc::default(),
             fence: Fence::load(&config.state, config.listen.port())?,
+            in_force: RefCell::new(InForce {
+                since: Timestamp::now(),
+                error: None,
+            }),
             users: RefCell::new(Rc::new(Users::load(config.users_file.as_deref())?)),
+            auth_query,
             connector: RefCell::new(Rc::new(connector(&config)?)),
             acceptor: RefCell::new(config.tls.as_ref().map(tls::Acceptor::load).transpose()?),
             config: RefCell::new(Rc::new(config)),
@@ -276,7 +304,7 @@ impl Proxy {
             is_stopped: Cell::new(false),
             connections: Cell::new(0),
             source,
-            started: Instant::now(),
+            started: Timestamp::now(),
         }))
     }
 
@@ -306,11 +334,21 @@ impl Proxy {
     }
 
     /// Reads configuration and users again. What is refused changes nothing.
-    fn reload(&self) {
-        match self.try_reload() {
-            Ok(()) => tracing::info!("configuration and users were read again"),
-            Err(error) => tracing::error!("the configuration stays as it was: {error:#}"),
+    fn reload(&self) -> anyhow::Result<()> {
+        let outcome = self.try_reload();
+        let mut in_force = self.in_force.borrow_mut();
+        match &outcome {
+            Ok(()) => {
+                in_force.since = Timestamp::now();
+                in_force.error = None;
+                tracing::info!("configuration and users were read again");
+            }
+            Err(error) => {
+                in_force.error = Some(format!("{error:#}"));
+                tracing::error!("the configuration stays as it was: {error:#}");
+            }
         }
+        outcome
     }
 
     fn try_reload(&self) -> anyhow::Result<()> {
@@ -318,9 +356,9 @@ impl Proxy {
         let users = Users::load(config.users_file.as_deref())?;
         let connector = connector(&config)?;
         let acceptor = config.tls.as_ref().map(tls::Acceptor::load).transpose()?;
-        let (old, new) = (self.config.borrow().listen, config.listen);
-        if old != new {
-            tracing::warn!("still listening at {old}: {new} needs a restart");
+        let (old, new) = (Rc::clone(&self.config.borrow()), &config);
+        if (old.listen, old.metrics, &old.control) != (new.listen, new.metrics, &new.control) {
+            tracing::warn!("listen, metrics and control stay as they were up to a restart");
         }
         let is_elsewhere = self.config.borrow().server != config.server
             || self.config.borrow().server_tls != config.server_tls;
@@ -328,6 +366,7 @@ impl Proxy {
         *self.connector.borrow_mut() = Rc::new(connector);
         *self.acceptor.borrow_mut() = acceptor;
         *self.config.borrow_mut() = Rc::new(config);
+        self.auth_query.forget();
         if is_elsewhere {
             for pool in self.all_pools() {
                 pool.renew();
@@ -356,10 +395,17 @@ impl Proxy {
         }
     }
 
+    /// Where PostgreSQL can be reached past the proxy.
+    fn open_addresses(&self) -> Vec<String> {
+        let port = self.connector.borrow().port();
+        port.map_or_else(Vec::new, open_addresses)
+    }
+
     /// What clients are let in by, as it is now.
     fn door(&self) -> Door {
         Door {
             users: Rc::clone(&self.users.borrow()),
+            looked_up: None,
             acceptor: self.acceptor.borrow().clone(),
             trusts: self.config.borrow().auth == ClientAuth::Trust,
         }

@@ -106,7 +106,8 @@ async fn serve(config: LogicConfig) -> anyhow::Result<()> {
         Some(address) => {
             let shown = Arc::clone(&daemon);
             let listener =
-                scrape::Listener::bind_local(address, "lb logic", move || metrics::render(&shown)).await;
+                scrape::Listener::bind_local(address, "lb logic", move || metrics::render(&shown))
+                    .await;
             Some(listener.with_context(|| format!("cannot serve metrics at {address}"))?)
         }
         None => None,

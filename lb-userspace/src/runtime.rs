@@ -39,15 +39,19 @@ pub fn block_on<T>(daemon: impl Future<Output = T>) -> io::Result<T> {
 ///
 /// # Errors
 /// If the kernel gives no descriptors.
-pub fn block_on_one_thread<T>(daemon: impl Future<Output = T>) -> io::Result<T> {
+pub fn block_on_one_thread<T: 'static>(daemon: impl Future<Output = T> + 'static) -> io::Result<T> {
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let tasks = tokio::task::LocalSet::new();
-    let result = tasks.block_on(&runtime, daemon);
+    // A task like the others: what the set itself is blocked on is polled whenever any task is woken.
+    let ended = tasks.block_on(&runtime, async { tokio::task::spawn_local(daemon).await });
     runtime.shutdown_background();
-    Ok(result)
+    ended.map_err(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(error) => io::Error::other(error),
+    })
 }
 
 /// Runs what `make` makes on a thread and a runtime of its own, so that it may share with nobody.
@@ -59,7 +63,7 @@ pub fn spawn_thread<F>(
     make: impl FnOnce() -> F + Send + 'static,
 ) -> io::Result<JoinHandle<()>>
 where
-    F: Future<Output = ()>,
+    F: Future<Output = ()> + 'static,
 {
     let builder = std::thread::Builder::new().name(name);
     builder.spawn(move || {

@@ -135,7 +135,10 @@ fn load_rows(
 ) -> Result<Vec<Row>> {
     let mut outcomes: Vec<Vec<Outcome>> = contestants.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds {
-        for (contestant, outcomes) in contestants.iter().zip(&mut outcomes) {
+        // Nobody always comes after the same one.
+        for turn in 0..contestants.len() {
+            let number = (turn + round as usize) % contestants.len();
+            let (contestant, outcomes) = (&contestants[number], &mut outcomes[number]);
             if !contestant.is_pooling && load.clients > DIRECT_CLIENTS_MAX {
                 continue;
             }

@@ -39,6 +39,40 @@ async fn show_tells_what_is_going_on() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lb_status_and_lb_reload_reach_the_proxy() -> Result<()> {
+    let site = Site::new("pool = { size = 2 }")?;
+    let client = site.connect("").await?;
+    client.batch_execute("BEGIN").await?;
+    let text = site.proxy.command(&["status"])?;
+    for expected in [
+        "1 of 10000; transaction pooling",
+        "answers, primary",
+        "postgres",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&site.proxy.command(&["status", "--json"])?)?;
+    assert_eq!(json["clients"], 1);
+    assert_eq!(json["fence"]["closed"], false);
+    assert_eq!(json["watch"]["role"], "primary");
+    assert_eq!(json["pools"][0]["active"], 1);
+    assert_eq!(json["pools"][0]["size"], 2);
+    site.proxy
+        .configure("auth = \"trust\"\npool = { size = 3 }")?;
+    site.proxy.command(&["reload"])?;
+    let json: serde_json::Value =
+        serde_json::from_str(&site.proxy.command(&["status", "--json"])?)?;
+    assert_eq!(json["pools"][0]["size"], 3);
+    site.proxy.configure("nonsense = 1")?;
+    let error = site.proxy.command(&["reload"]).expect_err("it is refused");
+    assert!(error.to_string().contains("nonsense"), "{error}");
+    let text = site.proxy.command(&["status"])?;
+    assert!(text.contains("last reload refused"), "{text}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_admins_may_use_the_console() -> Result<()> {
     let site = Site::new("")?;
     let mut psql = site.proxy.client("psql")?;

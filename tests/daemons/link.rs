@@ -1,6 +1,6 @@
 //! The link between logic daemons and the proxy, spoken by a small client of the tests' own.
 
-mod client;
+pub mod client;
 mod fence;
 mod floors;
 mod heartbeats;

@@ -8,7 +8,7 @@ use lb_tests::postgres::Postgres;
 use lb_tests::run_directory::RunDirectory;
 use lb_tests::wait;
 
-use crate::setup::{SOON, printed};
+use crate::setup::{SOON, certificate, printed};
 
 struct Locked {
     proxy: DbProxy,
@@ -104,6 +104,43 @@ fn a_password_opens_a_server_that_wants_it_as_it_is() -> Result<()> {
 }
 
 #[test]
+fn the_operating_systems_user_opens_a_server_by_peer() -> Result<()> {
+    let locked = locked("peer map=lb", |_| Ok("\"alice\" \"se'cret\"\n".to_owned()))?;
+    let me = nix::unistd::User::from_uid(nix::unistd::geteuid())?;
+    let me = me.map(|me| me.name).unwrap_or_default();
+    fs::write(
+        locked.server.data().join("pg_ident.conf"),
+        format!("lb {me} alice\n"),
+    )?;
+    locked.server.sql("SELECT pg_reload_conf()")?;
+    wait::until("PostgreSQL knows the map", SOON, || {
+        locked.asks("alice", "se'cret", "").is_ok()
+    })?;
+    locked.lets_in_whom_it_should()
+}
+
+#[test]
+fn a_server_that_can_be_reached_past_the_proxy_is_warned_of() -> Result<()> {
+    for (addresses, is_open) in [("127.0.0.1, ::1, 127.0.0.9", false), ("*", true)] {
+        let run = RunDirectory::new()?;
+        // Nobody from there is let in: pg_hba.conf has Unix sockets only.
+        let settings = format!("listen_addresses = '{addresses}'");
+        let server = Postgres::start_new(&run, "db-1", &settings)?;
+        server.admit("local all all trust")?;
+        let mut proxy = DbProxy::start(&run, &server, "auth = \"trust\"")?;
+        if is_open {
+            let warning = "PostgreSQL listens at every address";
+            proxy.process().wait_for_line(warning, SOON)?;
+        }
+        let status = proxy.command(&["status", "--json"])?;
+        let status: serde_json::Value = serde_json::from_str(&status)?;
+        let open = status["open_addresses"].as_array().map(Vec::len);
+        assert_eq!(open.is_some_and(|open| open > 0), is_open, "{status}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_changed_verifier_is_told_from_a_wrong_password() -> Result<()> {
     let locked = locked("scram-sha-256", |server| verifier(server, "alice"))?;
     locked.server.sql("ALTER ROLE alice PASSWORD 'se''cret'")?;
@@ -142,31 +179,7 @@ fn users_are_read_again() -> Result<()> {
 #[test]
 fn tls_is_offered_and_scram_is_bound_to_it() -> Result<()> {
     let run = RunDirectory::new()?;
-    let (certificate, key) = (run.join("tls.crt"), run.join("tls.key"));
-    let mut openssl = std::process::Command::new("openssl");
-    openssl.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-    ]);
-    openssl.args([
-        "-addext",
-        "subjectAltName=DNS:localhost,IP:127.0.0.1",
-        "-addext",
-        "basicConstraints=critical,CA:FALSE",
-    ]);
-    openssl
-        .arg("-out")
-        .arg(&certificate)
-        .arg("-keyout")
-        .arg(&key);
-    printed(&mut openssl)?;
+    let (certificate, key) = certificate(&run)?;
     // The server has the same certificate, and wants TLS.
     let server = Postgres::start_new(&run, "db-1", "")?;
     server.sql("CREATE ROLE alice LOGIN PASSWORD 'se''cret'")?;

@@ -1,8 +1,9 @@
 //! Daemons that need sockets only: the database proxy in front of real PostgreSQL servers, used by
 //! real clients.
 
+mod auth_query;
 mod bad_input;
-mod boundaries;
+mod bystander;
 mod console;
 mod drivers;
 mod faults;

@@ -167,3 +167,29 @@ async fn sigterm_lets_transactions_finish() -> Result<()> {
     assert!(status.success());
     Ok(())
 }
+
+#[test]
+fn connections_that_are_too_old_are_not_used_again() -> Result<()> {
+    for (lifetime, is_reused) in [("1h", true), ("0s", false)] {
+        let pool = format!("pool = {{ mode = \"session\", size = 1, lifetime = \"{lifetime}\" }}");
+        let site = Site::new(&pool)?;
+        // The first login asks the server what it is, on a connection of its own.
+        site.psql("SELECT 1")?;
+        let backends = [
+            site.psql("SELECT pg_backend_pid()")?,
+            site.psql("SELECT pg_backend_pid()")?,
+        ];
+        assert_eq!(
+            backends[0] == backends[1],
+            is_reused,
+            "{lifetime}: {backends:?}"
+        );
+    }
+    // A rest long enough ends it as well.
+    let site = Site::new("pool = { size = 1, lifetime = \"200ms\" }")?;
+    let backend = site.psql("SELECT pg_backend_pid()")?;
+    wait::until("the old connection is closed", SOON, || {
+        let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {backend}");
+        site.server.sql(&sql).is_ok_and(|count| count == "0")
+    })
+}

@@ -170,8 +170,9 @@ fn disks_run_full() -> Result<()> {
     clients_survive(&mut site, CLIENTS, |site| {
         let before = site.server.log().matches("No space left").count();
         wait::until("the server to run out of room", SERVES_AGAIN_MAX, || {
-            // Again and again: each checkpoint removes old WAL, which makes room.
+            // Again and again: each checkpoint removes old WAL, which makes room. A new segment needs some.
             let filled = site.server.fill_disk();
+            let _ = site.server.sql("SELECT pg_switch_wal()");
             let now = site.server.log().matches("No space left").count();
             filled.is_err() || now > before
         })?;
@@ -198,6 +199,37 @@ fn standbys_are_promoted_and_old_primaries_rewound() -> Result<()> {
             Pair::switch_over
         };
         change(&mut pair).with_context(|| format!("round {round}"))?;
+        goes_on(&ledger, CLIENTS).with_context(|| format!("after round {round}"))?;
+    }
+    let verdict = ledger.stop()?.check(&Ledger::rows(pair.primary())?);
+    judge(&verdict)
+}
+
+#[test]
+fn old_primaries_that_come_back_take_no_write() -> Result<()> {
+    let mut pair = Pair::new()?;
+    Ledger::create(pair.primary())?;
+    let load = Load::clients(CLIENTS).operation_max(Duration::from_secs(40));
+    let ledger = Ledger::start(&Target::writable(&pair.ports()), load)?;
+    for round in 0..2 * rounds() {
+        goes_on(&ledger, CLIENTS)?;
+        // Every other time the proxy knows of the new primary only by what it has kept on disk.
+        let proxy_restarts = round % 2 == 1;
+        pair.rise_again(proxy_restarts)
+            .with_context(|| format!("round {round}"))?;
+        let fence = pair.fence_of_the_old()?;
+        ensure!(fence.is_fenced, "round {round}: {fence:?}");
+        let held = Ledger::rows(pair.old())?;
+        goes_on(&ledger, CLIENTS)
+            .with_context(|| format!("beside the old primary, round {round}"))?;
+        // What it would have acknowledged now would be lost when it is rewound.
+        let now = Ledger::rows(pair.old())?;
+        ensure!(
+            now == held,
+            "round {round}: the old primary took {} rows",
+            now.len() - held.len()
+        );
+        pair.demote().with_context(|| format!("round {round}"))?;
         goes_on(&ledger, CLIENTS).with_context(|| format!("after round {round}"))?;
     }
     let verdict = ledger.stop()?.check(&Ledger::rows(pair.primary())?);

@@ -1,5 +1,7 @@
 //! A server, a proxy, clients.
 
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -73,7 +75,7 @@ pub async fn connect(port: u16, words: &str) -> Result<Client> {
 }
 
 /// Runs a program to its end; returns what it printed.
-pub fn printed(command: &mut std::process::Command) -> Result<String> {
+pub fn printed(command: &mut Command) -> Result<String> {
     let output = command.output()?;
     ensure!(
         output.status.success(),
@@ -85,6 +87,29 @@ pub fn printed(command: &mut std::process::Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout)
         .trim_end()
         .to_owned())
+}
+
+/// A certificate of this host's, and its private key.
+pub fn certificate(run: &RunDirectory) -> Result<(PathBuf, PathBuf)> {
+    let (certificate, key) = (run.join("tls.crt"), run.join("tls.key"));
+    let mut openssl = Command::new("openssl");
+    openssl.args([
+        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+    ]);
+    openssl.args(["-subj", "/CN=localhost"]);
+    for extension in [
+        "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        "basicConstraints=critical,CA:FALSE",
+    ] {
+        openssl.args(["-addext", extension]);
+    }
+    openssl
+        .arg("-out")
+        .arg(&certificate)
+        .arg("-keyout")
+        .arg(&key);
+    printed(&mut openssl)?;
+    Ok((certificate, key))
 }
 
 /// The SQLSTATE of a query that failed; `None` if the connection just closed.

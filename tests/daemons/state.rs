@@ -28,6 +28,63 @@ async fn settings_follow_their_session() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_reset_is_what_the_login_gave() -> Result<()> {
+    for mode in ["transaction", "session"] {
+        let site = Site::new(&format!("pool = {{ mode = \"{mode}\", size = 2 }}"))?;
+        site.server
+            .sql("ALTER ROLE postgres SET lock_timeout = '7s'")?;
+        let one = site
+            .connect("application_name=one options='-c work_mem=5MB -c search_path=a,b'")
+            .await?;
+        let two = site.connect("").await?;
+        for (reset, in_a_transaction) in [
+            ("RESET work_mem", true),
+            ("SET work_mem TO DEFAULT", true),
+            ("RESET ALL", true),
+            ("DISCARD ALL", false),
+        ] {
+            for opens in [false, true] {
+                let set = "SET work_mem = '8MB'";
+                for set in [set, "SET search_path = c", "SET lock_timeout = '1s'"] {
+                    one.batch_execute(set).await?;
+                }
+                if opens && in_a_transaction {
+                    one.batch_execute("BEGIN").await?;
+                }
+                one.batch_execute(reset).await?;
+                let context = format!("{mode}: {reset}");
+                assert_eq!(value(&one, "work_mem").await?, "5MB", "{context}");
+                if !reset.contains("work_mem") {
+                    assert_eq!(value(&one, "search_path").await?, "a,b", "{context}");
+                    assert_eq!(value(&one, "application_name").await?, "one");
+                    assert_eq!(value(&one, "lock_timeout").await?, "7s", "{context}");
+                }
+                if opens && in_a_transaction {
+                    one.batch_execute("ROLLBACK").await?;
+                    assert_eq!(value(&one, "work_mem").await?, "8MB", "{context}");
+                    one.batch_execute(reset).await?;
+                }
+                assert_eq!(value(&two, "work_mem").await?, "4MB", "{context}");
+                assert_eq!(value(&one, "work_mem").await?, "5MB", "{context}");
+            }
+        }
+        one.batch_execute("BEGIN; SET LOCAL work_mem = '9MB'")
+            .await?;
+        one.batch_execute("SET LOCAL work_mem TO DEFAULT").await?;
+        assert_eq!(value(&one, "work_mem").await?, "5MB");
+        one.batch_execute("COMMIT").await?;
+        // What is sent behind a reset before its answer came finds what the login gave.
+        let (reset, found) = futures::join!(
+            one.batch_execute("RESET ALL"),
+            one.simple_query("SHOW work_mem")
+        );
+        reset?;
+        assert!(format!("{:?}", found?).contains("5MB"));
+    }
+    Ok(())
+}
+
 async fn value(client: &tokio_postgres::Client, name: &str) -> Result<String> {
     let row = client
         .query_one("SELECT current_setting($1)", &[&name])

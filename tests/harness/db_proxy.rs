@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -20,6 +20,7 @@ const READY_MAX: Duration = Duration::from_secs(10);
 pub struct DbProxy {
     process: Process,
     config: PathBuf,
+    control: PathBuf,
     port: u16,
     metrics: u16,
     head: String,
@@ -65,14 +66,16 @@ impl DbProxy {
         let state = run.join(&format!("db-proxy-{number}"));
         let head = format!(
             "[db_proxy]\nlisten = \"127.0.0.1:{port}\"\nmetrics = \"127.0.0.1:{metrics}\"\n\
-             state = \"{}\"\n{head}",
+             state = \"{0}\"\ncontrol = \"{0}.sock\"\n{head}",
             state.display()
         );
+        let control = state.with_added_extension("sock");
         fs::write(&config, format!("{head}{settings}\n"))?;
         let process = Self::spawn(run, &config, port, log)?;
         Ok(Self {
             process,
             config,
+            control,
             port,
             metrics,
             head,
@@ -116,6 +119,19 @@ impl DbProxy {
     /// If the file cannot be written.
     pub fn configure(&self, settings: &str) -> Result<()> {
         fs::write(&self.config, format!("{}{settings}\n", self.head)).context("write lb.toml")
+    }
+
+    /// Runs a command of `lb` that asks the proxy; returns what it printed.
+    ///
+    /// # Errors
+    /// If it fails, with what it said.
+    pub fn command(&self, words: &[&str]) -> Result<String> {
+        let mut command = Command::new(built("lb", "lb-userspace")?);
+        command.args(words).arg("--socket").arg(&self.control);
+        let output = command.stdin(Stdio::null()).output().context("run lb")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "lb {words:?}: {said}");
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// What Prometheus would get.

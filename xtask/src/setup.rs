@@ -71,6 +71,12 @@ const PROGRAMS: [Wanted; 8] = [
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let toolchain = ensure(arguments.consent)?;
     clients::ensure(arguments.consent)?;
+    // Only long tests want it, and not every mirror has sources: the rest works without.
+    if let Err(error) = postgres_source::ensure(arguments.consent) {
+        println!(
+            "setup: without PostgreSQL's regression tests (`test --long` wants them): {error:#}"
+        );
+    }
     println!("setup: nothing to install; BPF is built with {toolchain}");
     Ok(())
 }

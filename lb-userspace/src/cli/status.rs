@@ -2,6 +2,7 @@
 
 mod agent;
 mod backend;
+mod db_proxy;
 mod logic;
 mod overview;
 mod select;
@@ -12,7 +13,7 @@ use jiff::Timestamp;
 
 use super::output::{print, print_json};
 use super::socket::ClientOptions;
-use crate::control::{Answer, LogicStatus, Request, Status};
+use crate::control::{Answer, DbProxyStatus, LogicStatus, Request, Status};
 
 #[derive(Debug, Args)]
 pub(super) struct StatusOptions {
@@ -28,11 +29,14 @@ pub(super) fn run(options: &StatusOptions) -> anyhow::Result<()> {
         .ask(&Request::Status, |answer| match answer {
             Answer::Status(status) => Ok(Told::Agent(status)),
             Answer::Logic(status) => Ok(Told::Logic(status)),
+            Answer::DbProxy(status) => Ok(Told::DbProxy(status)),
             other => Err(Box::new(other)),
         })?;
     let now = Timestamp::now();
     let status = match told {
         Told::Agent(status) => *status,
+        Told::DbProxy(status) if options.client.json => return print_json(&status),
+        Told::DbProxy(status) => return print(&db_proxy::everything(&status, now)),
         Told::Logic(status) if options.client.json => return print_json(&status),
         Told::Logic(status) => return print(&logic::everything(&status, now)),
     };
@@ -48,6 +52,7 @@ pub(super) fn run(options: &StatusOptions) -> anyhow::Result<()> {
 enum Told {
     Agent(Box<Status>),
     Logic(Box<LogicStatus>),
+    DbProxy(Box<DbProxyStatus>),
 }
 
 /// The whole of it.

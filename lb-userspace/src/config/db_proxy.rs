@@ -21,6 +21,8 @@ pub struct DbProxy {
     pub auth: ClientAuth,
     /// Users and their passwords or verifiers, in PgBouncer's format.
     pub users_file: Option<PathBuf>,
+    /// How users whom the file does not name are looked up; `None` does not let them in.
+    pub auth_query: Option<AuthQuery>,
     /// Who may use the console.
     pub admins: Vec<String>,
     /// Who may watch the server over a link, and attest epochs.
@@ -31,6 +33,8 @@ pub struct DbProxy {
     pub state: PathBuf,
     /// The proxy's own certificate; `None` offers no TLS.
     pub tls: Option<DbTls>,
+    /// Unix socket for the `lb` commands.
+    pub control: PathBuf,
     /// Where Prometheus fetches metrics; `None` serves none.
     pub metrics: Option<SocketAddr>,
 }
@@ -59,6 +63,8 @@ pub struct DbPool {
     pub max_clients: usize,
     /// How long a connection may lie unused before it is closed.
     pub idle_timeout: Duration,
+    /// How old a connection may become before it is closed instead of reused; zero serves once.
+    pub lifetime: Duration,
     /// The most prepared statements of one server connection.
     pub statements: usize,
 }
@@ -70,6 +76,21 @@ pub struct DbTls {
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+}
+
+/// `auth_query` of `[db_proxy]`: the question that PostgreSQL is asked for a user's verifier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthQuery {
+    /// As which user it is asked.
+    pub user: String,
+    /// In which database.
+    pub database: String,
+    /// Answers with the user's name and what is stored of the password; `$1` is the name.
+    pub query: String,
+    /// How long an answer is kept.
+    pub keep: Duration,
+    /// The most users that are kept.
+    pub users: usize,
 }
 
 /// `watch` of `[db_proxy]`: the connection on which the proxy looks at the server.

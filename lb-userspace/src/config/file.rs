@@ -25,7 +25,7 @@ mod db_proxy;
 mod logic;
 
 pub(super) use self::{
-    db_proxy::{DbPool, DbProxy, DbTls},
+    db_proxy::{AuthQuery, DbPool, DbProxy, DbTls},
     logic::{
         Cache, CacheServer, Database, DatabaseServer, Logic, LogicHttp, LogicPostgres, LogicResp,
     },

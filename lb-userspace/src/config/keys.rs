@@ -2,7 +2,7 @@
 //! suggest from here, and a test holds `docs/configuration.md` to it.
 
 use self::cache::{CACHE, CACHE_PRIMARY, CACHE_SPARE, SENTINELS};
-use self::db_proxy::{DB_POOL, DB_PROXY, DB_TLS, DB_WATCH};
+use self::db_proxy::{DB_AUTH_QUERY, DB_POOL, DB_PROXY, DB_TLS, DB_WATCH};
 use self::logic::{
     DATABASE, DATABASE_SERVER, LOGIC, LOGIC_HTTP, LOGIC_POSTGRES, LOGIC_RESP, LOGIC_TLS,
 };
@@ -78,6 +78,8 @@ pub enum Section {
     DbProxy,
     /// `pool` of `[db_proxy]`
     DbPool,
+    /// `auth_query` of `[db_proxy]`
+    DbAuthQuery,
     /// `watch` of `[db_proxy]`
     DbWatch,
     /// `tls` of `[db_proxy]`
@@ -181,6 +183,7 @@ impl Section {
         Self::LogicHttp,
         Self::DbProxy,
         Self::DbPool,
+        Self::DbAuthQuery,
         Self::DbWatch,
         Self::DbTls,
     ];
@@ -208,6 +211,7 @@ impl Section {
             Self::LogicHttp => "[logic].http",
             Self::DbProxy => "[db_proxy]",
             Self::DbPool => "[db_proxy].pool",
+            Self::DbAuthQuery => "[db_proxy].auth_query",
             Self::DbWatch => "[db_proxy].watch",
             Self::DbTls => "[db_proxy].tls",
         }
@@ -236,6 +240,7 @@ impl Section {
             Self::LogicHttp => LOGIC_HTTP,
             Self::DbProxy => DB_PROXY,
             Self::DbPool => DB_POOL,
+            Self::DbAuthQuery => DB_AUTH_QUERY,
             Self::DbWatch => DB_WATCH,
             Self::DbTls => DB_TLS,
         }

@@ -167,7 +167,7 @@ impl Console {
             }
             ["reload"] => self
                 .proxy
-                .try_reload()
+                .reload()
                 .map(|()| Outcome::Done("RELOAD"))
                 .map_err(|error| {
                     PgError::error(

@@ -63,7 +63,7 @@ async fn greet(
     slot: &mut Option<Stream>,
     address: SocketAddr,
 ) -> Result<(Registered, Service), Refused> {
-    let door = proxy.door();
+    let mut door = proxy.door();
     let startup = match downstream::open(door.acceptor.as_ref(), slot).await? {
         Opening::Login(startup) => startup,
         Opening::Cancel { process, secret } => {
@@ -84,7 +84,18 @@ async fn greet(
     let mode = link::mode(&startup);
     let known = if mode.is_some() { &[OPTION][..] } else { &[] };
     downstream::negotiate(stream, &startup, known).await?;
-    let credentials = downstream::authenticate(&door, stream, user).await?;
+    if let Some(about) = &config.auth_query
+        && door.users.secret(user).is_none()
+    {
+        door.looked_up = proxy.auth_query.look_up(about, user).await?;
+    }
+    let authenticated = downstream::authenticate(&door, stream, user).await;
+    if let Err(Refused::Told(error)) = &authenticated
+        && error.code == code::INVALID_PASSWORD
+    {
+        proxy.auth_query.doubt(user);
+    }
+    let credentials = authenticated?;
     let is_encrypted = stream.is_encrypted();
     let registered = proxy
         .clients

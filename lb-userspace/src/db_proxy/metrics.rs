@@ -1,5 +1,6 @@
 //! Prometheus text at `[db_proxy].metrics`.
 
+mod auth_query;
 mod link;
 
 use std::fmt::Write;
@@ -61,6 +62,7 @@ pub(super) fn render(proxy: &Proxy) -> String {
         head(&mut text, name, kind, help);
         line(&mut text, name, "", value);
     }
+    auth_query::render(&mut text, proxy);
     link::render(&mut text, proxy);
     let pools = proxy.all_pools();
     let numbers: [(&str, &str, &str, Number); 12] = [

@@ -13,6 +13,7 @@ use self::queue::Queue;
 pub(super) use self::queue::Ticket;
 use super::Proxy;
 use super::stats::PoolStats;
+use crate::config::DbPool;
 use crate::upstream::postgres::settings::Settings;
 use crate::upstream::postgres::{self, Credentials, ServerError, Who};
 use crate::wire::postgres::error::{PgError, code};
@@ -69,6 +70,9 @@ pub(super) struct Pool {
     connecting: Cell<usize>,
     paused: Cell<bool>,
     generation: Cell<u64>,
+    made: Instant,
+    /// Connections made before this are too old to be used again; `None`: all are.
+    worn_before: Cell<Option<Instant>>,
     /// A connection failed: none is made before this time.
     retry_at: Cell<Option<Instant>>,
     last_error: RefCell<Option<String>>,
@@ -91,6 +95,8 @@ impl Drop for Place {
 
 impl Pool {
     pub fn new(key: PoolKey, proxy: &Rc<Proxy>, credentials: Credentials) -> Rc<Self> {
+        let made = Instant::now();
+        let is_reused = !proxy.config.borrow().pool.lifetime.is_zero();
         Rc::new(Self {
             key,
             proxy: Rc::downgrade(proxy),
@@ -101,6 +107,8 @@ impl Pool {
             connecting: Cell::new(0),
             paused: Cell::new(proxy.paused.get()),
             generation: Cell::new(0),
+            made,
+            worn_before: Cell::new(is_reused.then_some(made)),
             retry_at: Cell::new(None),
             last_error: RefCell::default(),
             credentials: RefCell::new(credentials),
@@ -151,9 +159,14 @@ impl Pool {
 
     /// Takes a clean server back, and gives it to whoever waits longest.
     pub fn give(&self, server: Box<Server>) {
-        if server.tie.generation != self.generation.get() {
+        if server.tie.generation != self.generation.get() || self.is_worn(&server) {
+            super::server_leaves(server);
             return;
         }
+        self.offer(server);
+    }
+
+    fn offer(&self, server: Box<Server>) {
         let left = if self.paused.get() {
             Some(server)
         } else {
@@ -163,6 +176,11 @@ impl Pool {
             server.used = Instant::now();
             self.idle.borrow_mut().push(server);
         }
+    }
+
+    fn is_worn(&self, server: &Server) -> bool {
+        let before = self.worn_before.get();
+        before.is_none_or(|before| server.since < before)
     }
 
     /// Makes a connection if somebody waits, there is room, and no failure is too fresh.
@@ -211,7 +229,10 @@ impl Pool {
                 self.retry_at.set(None);
                 *self.last_error.borrow_mut() = None;
                 self.greet(&server);
-                self.give(Box::new(server));
+                // Of whatever age: nobody has used it.
+                if server.tie.generation == self.generation.get() {
+                    self.offer(Box::new(server));
+                }
             }
             Err(error) => self.connecting_failed(error),
         }
@@ -239,6 +260,9 @@ impl Pool {
             ServerError::Refused(error) => Some(error),
             ServerError::Credentials(why) => Some(PgError::fatal(code::INVALID_AUTHORIZATION, why)),
             ServerError::Scram(why) => {
+                if let Some(proxy) = self.proxy.upgrade() {
+                    proxy.auth_query.doubt(&self.key.user);
+                }
                 Some(PgError::fatal(code::INVALID_AUTHORIZATION, why.to_string()))
             }
             ServerError::Io(_) | ServerError::Protocol(_) | ServerError::Timeout(_) => None,
@@ -249,20 +273,21 @@ impl Pool {
     }
 
     /// Once every tick: who waited too long is told, failed connections are tried again, and
-    /// connections that nobody uses are closed.
-    pub fn tick(self: &Rc<Self>, now: Instant, queue_timeout: Duration, idle_timeout: Duration) {
+    /// connections that nobody uses, or that are too old, are closed.
+    pub fn tick(self: &Rc<Self>, now: Instant, config: &DbPool) {
         if !self.paused.get() {
-            self.expire(now, queue_timeout);
+            self.expire(now, config.queue_timeout);
         }
-        let size = self
-            .proxy
-            .upgrade()
-            .map_or(0, |proxy| proxy.config.borrow().pool.size);
+        let is_reused = !config.lifetime.is_zero();
+        let before = now.checked_sub(config.lifetime).unwrap_or(self.made);
+        self.worn_before.set(is_reused.then_some(before));
         let old: Vec<_> = {
             let mut idle = self.idle.borrow_mut();
-            let excess = self.open.get().saturating_sub(size).min(idle.len());
+            let excess = self.open.get().saturating_sub(config.size).min(idle.len());
             let mut old: Vec<_> = idle.drain(..excess).collect();
-            old.extend(idle.extract_if(.., |server| now - server.used > idle_timeout));
+            old.extend(idle.extract_if(.., |server| {
+                now - server.used > config.idle_timeout || self.is_worn(server)
+            }));
             old
         };
         for server in old {

@@ -84,6 +84,8 @@ pub(super) struct Session {
     is_input_due: bool,
     /// What `input` holds waits for the answers to what came before it.
     awaits_answers: bool,
+    /// What is on its way may reset settings: nothing is sent until that was answered.
+    awaits_reset: bool,
     /// A segment was refused: what comes is dropped, up to its Sync.
     is_refusing: bool,
     /// What a link adds; most clients have none.
@@ -125,6 +127,7 @@ impl Session {
             is_leaving: false,
             is_input_due: false,
             awaits_answers: false,
+            awaits_reset: false,
             is_refusing: false,
             link: None,
             was_told: false,

@@ -20,10 +20,8 @@ pub(super) use self::fence::Fence;
 use self::history::History;
 use self::question::{Answer, Questions};
 use super::Proxy;
-use crate::config::DbWatch;
-use crate::downstream::postgres::users::{Secret, Users};
 use crate::telemetry::histogram::Histogram;
-use crate::upstream::postgres::{Credentials, ServerError};
+use crate::upstream::postgres::ServerError;
 use crate::wire::postgres::link::{Answering, Epoch, Heartbeat, Lsn, Role};
 
 /// While somebody watches and positions move.
@@ -359,7 +357,8 @@ pub(super) async fn run(proxy: Rc<Proxy>) {
 async fn watch_one_life(proxy: &Rc<Proxy>) -> ServerError {
     let connector = Rc::clone(&proxy.connector.borrow());
     let about = proxy.config.borrow().watch.clone();
-    let credentials = credentials(&proxy.users.borrow(), &about);
+    let server = proxy.config.borrow().server.clone();
+    let credentials = proxy.users.borrow().credentials(&about.user);
     let mut questions = match Questions::connect(&connector, &about, &credentials).await {
         Ok(questions) => questions,
         Err(error) => return error,
@@ -387,20 +386,9 @@ async fn watch_one_life(proxy: &Rc<Proxy>) -> ServerError {
             proxy.fence_changed();
         }
         watch.until_due(asked).await;
-    }
-}
-
-fn credentials(users: &Users, about: &DbWatch) -> Credentials {
-    match users.secret(&about.user) {
-        Some(Secret::Password(password)) => Credentials {
-            password: Some(password.clone()),
-            ..Credentials::default()
-        },
-        Some(Secret::Md5(stored)) => Credentials {
-            md5: Some(stored.clone()),
-            ..Credentials::default()
-        },
-        // A verifier lets clients in; it does not let us in.
-        Some(Secret::Scram(_)) | None => Credentials::default(),
+        if proxy.config.borrow().server != server {
+            let what = "the configuration names another server now";
+            return ServerError::Protocol(what.to_owned());
+        }
     }
 }

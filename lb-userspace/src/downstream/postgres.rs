@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub use self::authenticate::authenticate;
-use self::users::Users;
+use self::users::{Secret, Users};
 use crate::transport::stream::Stream;
 use crate::transport::tls::Acceptor;
 use crate::wire::postgres::error::{PgError, code};
@@ -27,6 +27,8 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Door {
     pub users: Rc<Users>,
+    /// What was looked up elsewhere of the user who comes now, whom the file does not name.
+    pub looked_up: Option<Secret>,
     /// `None` offers no TLS.
     pub acceptor: Option<Acceptor>,
     /// Whether everybody is who they say.

@@ -27,29 +27,40 @@ impl Default for Limits {
 }
 
 /// What a server is good for at a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Condition {
     /// It was never heard.
+    #[error("it was not heard yet")]
     Unheard,
     /// The link to its proxy is gone.
+    #[error("there is no link to its proxy")]
     Lost,
     /// Its heartbeats stay away: the host hangs, or the network.
+    #[error("its proxy is silent")]
     HostHangs,
     /// The proxy is alive, and the server does not answer it.
+    #[error("it does not answer its proxy")]
     ServerHangs,
     /// The proxy has no connection to the server.
+    #[error("its proxy cannot reach it")]
     Unreachable,
     /// The proxy keeps everybody away from it.
+    #[error("it is fenced: a later primary was attested")]
     Fenced,
     /// It belongs to another cluster.
+    #[error("it belongs to another cluster")]
     Foreign,
     /// It has not said what it is.
+    #[error("it has not said yet what it is")]
     Unknown,
     /// It is a primary of the highest epoch known.
+    #[error("it is the primary")]
     Primary,
     /// It is a primary of an epoch that is over, or of one that is disputed.
+    #[error("it is a primary of an epoch that is over, or disputed")]
     OldPrimary,
     /// It follows.
+    #[error("it is a standby")]
     Standby,
 }
 

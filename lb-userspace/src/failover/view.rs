@@ -109,6 +109,15 @@ impl View {
         }
     }
 
+    /// What a server told last, while there is a link to its proxy.
+    #[must_use]
+    pub fn told(&self, server: ServerId) -> Option<&Heartbeat> {
+        match &self.servers.get(usize::from(server.0))?.news {
+            News::Heard { beat, .. } => Some(beat),
+            News::None | News::Lost => None,
+        }
+    }
+
     /// The highest epoch known of a shard: what proxies are attested.
     #[must_use]
     pub fn attested(&self, shard: Shard) -> Option<Epoch> {

@@ -6,12 +6,14 @@
 
 mod classes;
 mod cluster;
+mod epochs;
+mod hedging;
 mod login;
+mod picture;
 mod pool;
 mod session;
 mod shared;
 mod show;
-mod view;
 mod watch;
 mod worker;
 
@@ -27,13 +29,13 @@ use futures::future::LocalBoxFuture;
 use tokio::sync::mpsc;
 
 use self::cluster::Cluster;
+use self::epochs::Epochs;
 use self::shared::{Cancel, Shared, Terms};
 use super::{Exposition, Phase, Tier};
 use crate::config::{Database, LogicConfig};
 use crate::control::TierStatus;
 use crate::runtime;
 use crate::upstream::postgres::Credentials;
-use crate::wire::postgres::link::Epoch;
 
 /// How often connections that rest, and a new configuration, are looked after.
 const TICK: Duration = Duration::from_millis(200);
@@ -70,11 +72,12 @@ impl Postgres {
         );
         let terms = Terms::of(config, postgres);
         terms.door()?;
+        let epochs = Arc::new(Epochs::load(&config.logic.state)?);
         let clusters = config
             .databases
             .iter()
-            .map(|database| Arc::new(Cluster::new(database, |_| Epoch::default())))
-            .collect();
+            .map(|database| anyhow::Ok(Arc::new(Cluster::new(database, &epochs)?)))
+            .collect::<anyhow::Result<Vec<_>>>()?;
         let listeners = runtime::listen_shared(postgres.listen, threads)
             .with_context(|| format!("cannot listen at {}", postgres.listen))?;
         let (cancels, cancelled): (Vec<_>, Vec<_>) =
@@ -116,6 +119,7 @@ async fn serve_thread(shared: Arc<Shared>, part: Part, thread: super::Worker) {
     for cluster in 0..shared.clusters.len() {
         tokio::task::spawn_local(Rc::clone(&worker).follow(cluster));
     }
+    tokio::task::spawn_local(hedging::wake_late(Rc::clone(&worker)));
     let mut phase = thread.phase;
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

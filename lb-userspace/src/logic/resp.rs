@@ -20,6 +20,9 @@ mod join;
 mod known;
 mod link;
 mod more;
+mod pace;
+mod passing;
+mod peers;
 mod place;
 mod private;
 mod route;
@@ -28,41 +31,34 @@ mod spare;
 mod stream;
 mod strict;
 mod subscription;
+mod thread;
 mod transaction;
 mod view;
 mod wire_io;
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use rustls::{ClientConfig, ServerConfig};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use self::acl::Users;
 use self::authority::Knowledge;
 use self::counts::Counts;
 use self::credentials::Credentials;
-use self::engine::Engine;
+use self::peers::Peer;
 use self::place::Placement;
 use self::view::View;
-use super::{Exposition, Phase, Tier, Worker};
+use super::{Exposition, Tier, Worker};
 use crate::config::{Cache, LogicConfig, LogicResp, WriteMode};
 use crate::control::{CacheStatus, TierStatus};
 use crate::runtime;
 use crate::transport::tls;
-
-/// How often a thread looks after silences and queues while anything is under way.
-const TICK: Duration = Duration::from_millis(5);
-/// The same while nothing is.
-const TICK_IDLE: Duration = Duration::from_millis(100);
 
 /// What all threads of the tier share.
 pub(super) struct Resp {
@@ -74,6 +70,8 @@ pub(super) struct Resp {
     started: Instant,
     listen: Vec<SocketAddr>,
     listeners: Mutex<Vec<Vec<(TcpListener, bool)>>>,
+    /// The threads, as they see each other.
+    peers: Vec<Peer>,
 }
 
 /// What the configuration says, as the threads use it.
@@ -141,6 +139,7 @@ impl Resp {
             started: Instant::now(),
             listen: places.into_iter().map(|(address, _)| address).collect(),
             listeners: Mutex::new(listeners),
+            peers: (0..threads).map(|_| Peer::default()).collect(),
         }))
     }
 
@@ -152,82 +151,14 @@ impl Resp {
         Arc::clone(&self.view.borrow())
     }
 
-    /// The sockets of one more thread.
-    fn own_listeners(&self) -> Vec<(TcpListener, bool)> {
+    /// The place and the sockets of one more thread.
+    fn own_listeners(&self) -> (usize, Vec<(TcpListener, bool)>) {
         let mut listeners = self
             .listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        listeners.pop().unwrap_or_default()
-    }
-
-    async fn run(self: Arc<Self>, worker: Worker) -> anyhow::Result<()> {
-        let own = self.own_listeners();
-        let mut phase = worker.phase;
-        let mut views = self.view.subscribe();
-        let mut settings = self.settings.subscribe();
-        let mut engine = Engine::new(Arc::clone(&self), own)?;
-        engine.open_lanes();
-        let readiness = watch_descriptor(engine.poll.as_raw_fd())?;
-        let mut events = Engine::events();
-        let tick = tokio::time::sleep(TICK);
-        tokio::pin!(tick);
-        let mut is_busy = true;
-        loop {
-            tokio::select! {
-                biased;
-                ready = readiness.readable() => {
-                    let mut ready = ready?;
-                    engine.turn(&mut events)?;
-                    ready.clear_ready();
-                    // Out of a long pause: silences are looked for at once.
-                    if !is_busy && engine.is_waiting() {
-                        is_busy = true;
-                        tick.as_mut().reset(tokio::time::Instant::now() + TICK);
-                    }
-                }
-                () = &mut tick => {
-                    engine.now();
-                    engine.tick();
-                    is_busy = engine.is_waiting() || engine.is_draining;
-                    let pause = if is_busy { TICK } else { TICK_IDLE };
-                    tick.as_mut().reset(tokio::time::Instant::now() + pause);
-                }
-                _ = views.changed() => {
-                    engine.now();
-                    engine.take_view();
-                    engine.settle();
-                }
-                _ = settings.changed() => engine.take_settings(),
-                _ = phase.changed() => {
-                    let now = *phase.borrow();
-                    if now >= Phase::Draining {
-                        engine.drain();
-                    }
-                    if now == Phase::Stopped {
-                        return Ok(());
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[expect(
-    deprecated,
-    reason = "its successor wants a descriptor that cannot be closed, which mio does not lend; the \
-              event loop outlives this"
-)]
-fn watch_descriptor(descriptor: RawFd) -> std::io::Result<AsyncFd<Descriptor>> {
-    AsyncFd::with_interest(Descriptor(descriptor), Interest::READABLE)
-}
-
-/// The descriptor of the event loop, which is ready when one of its sockets is.
-struct Descriptor(RawFd);
-
-impl AsRawFd for Descriptor {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0
+        let own = listeners.pop().unwrap_or_default();
+        (listeners.len(), own)
     }
 }
 
@@ -238,7 +169,7 @@ impl Tier for Resp {
 
     fn serve(self: Arc<Self>, worker: Worker) -> LocalBoxFuture<'static, ()> {
         async move {
-            if let Err(error) = self.run(worker).await {
+            if let Err(error) = thread::run(self, worker).await {
                 tracing::error!("a thread of the Redis listener has failed: {error:#}");
             }
         }

@@ -188,13 +188,16 @@ fn haproxy(run: &RunDirectory, server: &Postgres, port: u16, command: &mut Comma
     Ok(())
 }
 
+/// Without its cache: it would keep a connection for each of its children after its clients have left,
+/// and others would find none.
 fn pgpool(run: &RunDirectory, server: &Postgres, port: u16, command: &mut Command) -> Result<()> {
     let path = run.join("pgpool.conf");
     let directory = server.socket_directory().display();
     let text = format!(
         "backend_clustering_mode = 'raw'\nlisten_addresses = '127.0.0.1'\nport = {port}\n\
          backend_hostname0 = '{directory}'\nbackend_port0 = {}\nnum_init_children = 510\nmax_pool = 1\n\
-         enable_pool_hba = off\npcp_port = {}\npcp_socket_dir = '{directory}'\n\
+         connection_cache = off\n\
+         enable_pool_hba = off\npool_passwd = ''\npcp_port = {}\npcp_socket_dir = '{directory}'\n\
          unix_socket_directories = '{directory}'\npid_file_name = '{directory}/pgpool.pid'\n\
          logdir = '{directory}'\nwork_dir = '{directory}'\n",
         server.port(),

@@ -6,6 +6,7 @@ mod catalogue;
 mod clients;
 mod differential;
 mod fuzz;
+mod ketama;
 mod redis_rs;
 
 /// Longer than anything here may take.

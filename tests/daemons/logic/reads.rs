@@ -171,3 +171,21 @@ async fn a_new_table_is_read_from_standbys_as_soon_as_it_is_known() -> Result<()
         cluster.sum("postgres_primary", "db-2") == Some(0.0)
     })
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_returns_to_the_standbys_after_each_write() -> Result<()> {
+    let cluster = Cluster::new(1, "")?;
+    let client = cluster.connect("").await?;
+    client.batch_execute("CREATE TABLE t (a int)").await?;
+    let read = "SELECT count(*) FROM t";
+    until_known(&cluster, &client, read).await?;
+    for round in 1..=10 {
+        client.batch_execute("INSERT INTO t VALUES (1)").await?;
+        // The position of what was written comes while these are on their way.
+        for _ in 0..round % 5 {
+            assert_eq!(number(&client, read).await?, round);
+        }
+        until_known(&cluster, &client, read).await?;
+    }
+    Ok(())
+}

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use lb_tests::db_proxy::DbProxy;
+use lb_tests::forwarder::{Destination, Forwarder};
 use lb_tests::postgres::{Postgres, free_port, tool};
 use lb_tests::process::{Process, built};
 use lb_tests::run_directory::RunDirectory;
@@ -19,6 +20,8 @@ use crate::setup::{SOON, connect, printed};
 /// Everything; what was started last goes first.
 pub struct Cluster {
     logic: Process,
+    /// From the logic daemon to each proxy; empty if it goes there straight.
+    pub paths: Vec<Forwarder>,
     _proxies: Vec<DbProxy>,
     /// The first one is the primary at the start.
     pub servers: Vec<Postgres>,
@@ -39,22 +42,64 @@ impl Cluster {
             let standby = servers[0].standby(&run, &format!("db-{}", number + 2))?;
             servers.push(standby);
         }
-        Self::around(run, servers, postgres)
+        Self::around(run, servers, postgres, false)
     }
 
-    /// In front of servers that are there.
-    pub fn around(run: RunDirectory, servers: Vec<Postgres>, postgres: &str) -> Result<Self> {
+    /// The same, with paths to the proxies that can be cut off.
+    pub fn with_paths(standbys: usize, postgres: &str) -> Result<Self> {
+        let run = RunDirectory::new()?;
+        let mut servers = vec![Postgres::start_new(&run, "db-1", "")?];
+        for number in 0..standbys {
+            let standby = servers[0].standby(&run, &format!("db-{}", number + 2))?;
+            servers.push(standby);
+        }
+        Self::around(run, servers, postgres, true)
+    }
+
+    /// In front of servers that are there; waits until all of them are used.
+    fn around(
+        run: RunDirectory,
+        servers: Vec<Postgres>,
+        postgres: &str,
+        has_paths: bool,
+    ) -> Result<Self> {
+        let cluster = Self::before(run, servers, postgres, has_paths)?;
+        let all = cluster.servers.len();
+        wait::until("every server can be used", SOON, || {
+            cluster
+                .gauge("postgres_usable")
+                .is_some_and(|sum| sum as usize == all)
+                && cluster.gauge("postgres_primary") == Some(1.0)
+        })
+        .with_context(|| cluster.logic.log())?;
+        Ok(cluster)
+    }
+
+    /// In front of servers that are there, whatever comes of it.
+    pub fn before(
+        run: RunDirectory,
+        servers: Vec<Postgres>,
+        postgres: &str,
+        has_paths: bool,
+    ) -> Result<Self> {
         let mut proxies = Vec::new();
         for server in &servers {
             proxies.push(DbProxy::start(&run, server, "auth = \"trust\"")?);
         }
         let (port, http, metrics) = (free_port()?, free_port()?, free_port()?);
         let control = run.join("logic.sock");
+        let mut paths = Vec::new();
+        for proxy in proxies.iter().filter(|_| has_paths) {
+            let address = (Ipv4Addr::LOCALHOST, proxy.port()).into();
+            paths.push(Forwarder::start(Destination::Tcp(address))?);
+        }
+        let ports = proxies.iter().enumerate();
+        let ports = ports.map(|(at, proxy)| paths.get(at).map_or(proxy.port(), Forwarder::port));
         let places: Vec<_> = servers
             .iter()
-            .zip(&proxies)
-            .map(|(server, proxy)| {
-                let (name, port) = (server.name(), proxy.port());
+            .zip(ports)
+            .map(|(server, port)| {
+                let name = server.name();
                 format!("{{ name = \"{name}\", address = \"127.0.0.1:{port}\" }}")
             })
             .collect();
@@ -73,8 +118,9 @@ impl Cluster {
         command.arg("logic").arg("--config").arg(&config);
         command.args(["--log-level", "debug"]);
         let logic = Process::spawn_here("logic", &mut command, &run.logs())?;
-        let cluster = Self {
+        let mut cluster = Self {
             logic,
+            paths,
             _proxies: proxies,
             servers,
             _run: run,
@@ -83,15 +129,20 @@ impl Cluster {
             metrics,
             control,
         };
-        let all = cluster.servers.len();
-        wait::until("every server can be used", SOON, || {
-            cluster
-                .gauge("postgres_usable")
-                .is_some_and(|sum| sum as usize == all)
-                && cluster.gauge("postgres_primary") == Some(1.0)
-        })
-        .with_context(|| cluster.logic.log())?;
+        cluster.logic.wait_until("it listens", SOON, || {
+            TcpStream::connect(("127.0.0.1", http)).is_ok()
+        })?;
         Ok(cluster)
+    }
+
+    /// Where clients connect.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What the logic daemon has logged.
+    pub fn log(&self) -> String {
+        self.logic.log()
     }
 
     /// A client, with further words of a connection string.

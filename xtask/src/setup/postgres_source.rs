@@ -1,5 +1,5 @@
-//! PostgreSQL's own regression tests, which come with Debian's source package only: of exactly the
-//! version that is installed, below `target/clients/postgresql-regress`. For `test --long`.
+//! PostgreSQL's own regression tests, which come with Debian's source package only: of the version that
+//! is installed, or the newest of its series, below `target/clients/postgresql-regress`. For `test --long`.
 //!
 //! The machine's own list of sources stays as it is: the package is asked for with a list made of it.
 
@@ -33,7 +33,7 @@ pub(crate) fn ensure(consent: Consent) -> Result<()> {
     );
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-    let archive = download(&folder, &format!("{package}={version}"))?;
+    let archive = download(&folder, &package, &version)?;
     let mut unpack = shell::command("tar");
     unpack.arg("-xf").arg(&archive).arg("-C").arg(&folder);
     unpack.args([
@@ -70,7 +70,7 @@ fn installed() -> Result<(String, String)> {
 }
 
 /// Returns the archive of the original source.
-fn download(folder: &Path, package: &str) -> Result<PathBuf> {
+fn download(folder: &Path, package: &str, version: &str) -> Result<PathBuf> {
     let work = folder.join("download");
     for directory in ["lists/partial", "parts"] {
         fs::create_dir_all(work.join(directory))?;
@@ -97,7 +97,10 @@ fn download(folder: &Path, package: &str) -> Result<PathBuf> {
         command
     };
     shell::run(apt_get().arg("update"))?;
-    shell::run(apt_get().args(["source", "--download-only", package]))?;
+    let exactly = format!("{package}={version}");
+    let source = |what: &str| shell::run(apt_get().args(["source", "--download-only", what]));
+    // A mirror keeps the newest version only, and what is installed may be older.
+    source(&exactly).or_else(|_| source(package))?;
     let files = fs::read_dir(&work)?.flatten().map(|entry| entry.path());
     let is_original = |path: &PathBuf| path.to_string_lossy().contains(".orig.tar.");
     files

@@ -19,6 +19,7 @@ pub(in crate::config) struct DbProxy {
     pub(in crate::config) pool: DbPool,
     pub(in crate::config) auth: Field<ClientAuth>,
     pub(in crate::config) users_file: Field<String>,
+    pub(in crate::config) auth_query: Option<AuthQuery>,
     pub(in crate::config) admins: Field<Vec<Field<String>>>,
     pub(in crate::config) links: Field<Vec<Field<String>>>,
     pub(in crate::config) watch: DbWatch,
@@ -36,6 +37,7 @@ pub(in crate::config) struct DbPool {
     pub(in crate::config) queue_timeout: Field<Duration>,
     pub(in crate::config) max_clients: Field<i64>,
     pub(in crate::config) idle_timeout: Field<Duration>,
+    pub(in crate::config) lifetime: Field<Duration>,
     pub(in crate::config) statements: Field<i64>,
 }
 
@@ -43,6 +45,15 @@ pub(in crate::config) struct DbPool {
 pub(in crate::config) struct DbWatch {
     pub(in crate::config) user: Field<String>,
     pub(in crate::config) database: Field<String>,
+}
+
+/// `auth_query` of `[db_proxy]`
+pub(in crate::config) struct AuthQuery {
+    pub(in crate::config) user: Field<String>,
+    pub(in crate::config) database: Field<String>,
+    pub(in crate::config) query: Field<String>,
+    pub(in crate::config) keep: Field<Duration>,
+    pub(in crate::config) users: Field<i64>,
 }
 
 /// `tls` of `[db_proxy]`
@@ -62,6 +73,10 @@ impl DbProxy {
             pool: DbPool::read(table, out),
             auth: table.field("auth", out),
             users_file: table.field("users_file", out),
+            auth_query: table
+                .table("auth_query", Section::DbAuthQuery, out)
+                .written()
+                .map(|table| AuthQuery::read(table, out)),
             admins: table.list("admins", out),
             links: table.list("links", out),
             watch: DbWatch::read(table, out),
@@ -72,6 +87,18 @@ impl DbProxy {
                 .map(|table| DbTls::read(table, out)),
             control: table.field("control", out),
             metrics: table.field("metrics", out),
+        }
+    }
+}
+
+impl AuthQuery {
+    fn read(table: &Table<'_>, out: &mut Diagnostics<'_>) -> Self {
+        Self {
+            user: table.field("user", out),
+            database: table.field("database", out),
+            query: table.field("query", out),
+            keep: table.field("keep", out),
+            users: table.field("users", out),
         }
     }
 }
@@ -97,6 +124,7 @@ impl DbPool {
             queue_timeout: table.field("queue_timeout", out),
             max_clients: table.field("max_clients", out),
             idle_timeout: table.field("idle_timeout", out),
+            lifetime: table.field("lifetime", out),
             statements: table.field("statements", out),
         }
     }

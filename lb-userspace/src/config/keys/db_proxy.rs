@@ -56,6 +56,12 @@ pub(super) const DB_PROXY: &[Key] = &[
         "Users, in PgBouncer's format: `\"name\" \"password\"`, where the password may be an `md5…` or a `SCRAM-SHA-256$…` verifier.",
     ),
     key(
+        "auth_query",
+        "table",
+        Words("users whom `users_file` does not name do not come in"),
+        "How they are looked up in PostgreSQL; `{}` does it with the defaults.",
+    ),
+    key(
         "admins",
         "array of names",
         Value("[]"),
@@ -89,7 +95,7 @@ pub(super) const DB_PROXY: &[Key] = &[
         "control",
         "absolute path",
         Value(r#""/run/lb/db-proxy.sock""#),
-        "Unix socket for the `lb` commands. This version has none that talk to the proxy.",
+        "Unix socket for `lb status` and `lb reload`, which take its path with `--socket`.",
     ),
     key(
         "metrics",
@@ -137,6 +143,12 @@ pub(super) const DB_POOL: &[Key] = &[
         "How long a server connection may lie unused before it is closed.",
     ),
     key(
+        "lifetime",
+        "duration, 0s to 1d",
+        Value(r#""1h""#),
+        "How old a server connection may become: whoever gives an older one back closes it. `0s` lets none be used again.",
+    ),
+    key(
         "statements",
         "1 to 100000",
         Value("200"),
@@ -156,6 +168,39 @@ pub(super) const DB_WATCH: &[Key] = &[
         "text",
         Value(r#""postgres""#),
         "A database that the user may connect to.",
+    ),
+];
+
+pub(super) const DB_AUTH_QUERY: &[Key] = &[
+    key(
+        "user",
+        "text",
+        Value(r#""postgres""#),
+        "As which user PostgreSQL is asked. A password is looked for in `users_file`.",
+    ),
+    key(
+        "database",
+        "text",
+        Value(r#""postgres""#),
+        "In which database.",
+    ),
+    key(
+        "query",
+        "text",
+        Words("`pg_shadow` is read, which only superusers may"),
+        "Answers with a user's name and what PostgreSQL stores of the password; `$1` is the name. No row, or NULL for a password, lets nobody in.",
+    ),
+    key(
+        "keep",
+        "duration, 1ms to 1h",
+        Value(r#""30s""#),
+        "How long an answer is kept, and also that there was none. A wrong password has it looked up again.",
+    ),
+    key(
+        "users",
+        "1 to 1000000",
+        Value("10000"),
+        "The most users that are kept.",
     ),
 ];
 

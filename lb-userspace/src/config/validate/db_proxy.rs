@@ -8,8 +8,8 @@ use std::{
 
 use super::range;
 use crate::config::{
-    ClientAuth, DbPool, DbProxy, DbServer, DbTls, DbWatch, PoolMode, ServerTls, error::Diagnostics,
-    field::Field, file, keys::Section, suggest::shown,
+    AuthQuery, ClientAuth, DbPool, DbProxy, DbServer, DbTls, DbWatch, PoolMode, ServerTls,
+    error::Diagnostics, field::Field, file, keys::Section, suggest::shown,
 };
 
 const LISTEN_DEFAULT: SocketAddr =
@@ -18,6 +18,9 @@ const SERVER_DEFAULT: &str = "/var/run/postgresql";
 const SERVER_PORT_DEFAULT: u16 = 5432;
 /// The most bytes of the path of a Unix socket, its name included.
 const SOCKET_BYTES_MAX: usize = range::SOCKET_BYTES_MAX;
+/// A password that is not valid any more is none.
+const AUTH_QUERY_DEFAULT: &str = "SELECT usename, CASE WHEN valuntil < pg_catalog.now() THEN NULL \
+     ELSE passwd END FROM pg_catalog.pg_shadow WHERE usename = $1";
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -35,7 +38,12 @@ pub(super) fn db_proxy(file: &file::DbProxy, out: &mut Diagnostics<'_>) -> Optio
         file.server_tls
             .refuse(out, "is set, and server is a Unix socket", right);
     }
-    range::socket(&file.control, "/run/lb/db-proxy.sock", out);
+    let auth = file.auth.or(ClientAuth::Password);
+    if auth == ClientAuth::Trust && file.auth_query.is_some() {
+        let right = "leave out auth_query: nobody's password is looked at";
+        file.auth
+            .refuse(out, "is \"trust\", and there is auth_query", right);
+    }
     let tls = file
         .tls
         .as_ref()
@@ -46,8 +54,9 @@ pub(super) fn db_proxy(file: &file::DbProxy, out: &mut Diagnostics<'_>) -> Optio
         server_tls,
         server_ca,
         pool: pool(&file.pool, out),
-        auth: file.auth.or(ClientAuth::Password),
+        auth,
         users_file: path(&file.users_file, out),
+        auth_query: file.auth_query.as_ref().map(|file| auth_query(file, out)),
         admins: names(&file.admins).unwrap_or_default(),
         links: names(&file.links).unwrap_or_else(|| vec!["lb".to_owned()]),
         watch: DbWatch {
@@ -59,6 +68,7 @@ pub(super) fn db_proxy(file: &file::DbProxy, out: &mut Diagnostics<'_>) -> Optio
             Some(tls) => Some(tls?),
             None => None,
         },
+        control: range::socket(&file.control, "/run/lb/db-proxy.sock", out),
         metrics: file.metrics.written().copied(),
     })
 }
@@ -129,6 +139,7 @@ pub(super) fn tls(
 fn pool(file: &file::DbPool, out: &mut Diagnostics<'_>) -> DbPool {
     let ms = Duration::from_millis(1)..=HOUR;
     let idle = Duration::from_secs(1)..=DAY;
+    let lifetime = Duration::ZERO..=DAY;
     DbPool {
         mode: file.mode.or(PoolMode::Transaction),
         size: range::number(&file.size, 20u32, 1..=10_000, out) as usize,
@@ -136,7 +147,19 @@ fn pool(file: &file::DbPool, out: &mut Diagnostics<'_>) -> DbPool {
         queue_timeout: range::duration(&file.queue_timeout, Duration::from_secs(5), ms, out),
         max_clients: range::number(&file.max_clients, 10_000u32, 1..=1_000_000, out) as usize,
         idle_timeout: range::duration(&file.idle_timeout, Duration::from_secs(600), idle, out),
+        lifetime: range::duration(&file.lifetime, HOUR, lifetime, out),
         statements: range::number(&file.statements, 200u32, 1..=100_000, out) as usize,
+    }
+}
+
+fn auth_query(file: &file::AuthQuery, out: &mut Diagnostics<'_>) -> AuthQuery {
+    let keep = Duration::from_millis(1)..=HOUR;
+    AuthQuery {
+        user: file.user.or("postgres".to_owned()),
+        database: file.database.or("postgres".to_owned()),
+        query: file.query.or(AUTH_QUERY_DEFAULT.to_owned()),
+        keep: range::duration(&file.keep, Duration::from_secs(30), keep, out),
+        users: range::number(&file.users, 10_000u32, 1..=1_000_000, out) as usize,
     }
 }
 

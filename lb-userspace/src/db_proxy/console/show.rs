@@ -2,6 +2,8 @@
 
 mod watch;
 
+use jiff::Timestamp;
+
 use super::Table;
 use crate::db_proxy::Proxy;
 use crate::db_proxy::pool::Pool;
@@ -297,7 +299,7 @@ fn lists(proxy: &Proxy) -> Table {
         ("prepared_statements", proxy.statements.len()),
         (
             "uptime_s",
-            usize::try_from(proxy.started.elapsed().as_secs()).unwrap_or(usize::MAX),
+            usize::try_from(Timestamp::now().duration_since(proxy.started).as_secs()).unwrap_or(0),
         ),
     ];
     Table {
@@ -325,6 +327,7 @@ fn config(proxy: &Proxy) -> Table {
             "pool.idle_timeout",
             format!("{:?}", config.pool.idle_timeout),
         ),
+        ("pool.lifetime", format!("{:?}", config.pool.lifetime)),
         ("pool.statements", config.pool.statements.to_string()),
         ("auth", config.auth.as_str().to_owned()),
         ("tls", config.tls.is_some().to_string()),

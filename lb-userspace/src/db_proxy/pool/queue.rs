@@ -10,6 +10,9 @@ use std::time::Instant;
 use super::{Given, Pool, Server};
 use crate::wire::postgres::error::PgError;
 
+/// So many seats are kept for those who come next, so that a wait allocates nothing.
+const SPARE_MAX: usize = 256;
+
 /// What the two sides of a ticket share.
 #[derive(Debug, Default)]
 struct Seat {
@@ -47,10 +50,14 @@ impl Drop for Ticket {
         seat.is_left = true;
         let given = seat.given.take();
         drop(seat);
+        let Some(pool) = self.pool.upgrade() else {
+            return;
+        };
         // It came at the moment when its client went.
-        if let (Some(Ok(server)), Some(pool)) = (given, self.pool.upgrade()) {
+        if let Some(Ok(server)) = given {
             pool.give(server);
         }
+        pool.waiting.spare(&self.seat);
     }
 }
 
@@ -78,12 +85,15 @@ impl Waiting {
 
 /// The queue of one pool.
 #[derive(Debug, Default)]
-pub(super) struct Queue(RefCell<VecDeque<Waiting>>);
+pub(super) struct Queue {
+    waiting: RefCell<VecDeque<Waiting>>,
+    spare: RefCell<Vec<Rc<RefCell<Seat>>>>,
+}
 
 impl Queue {
     /// A place at the end; `None` if `most` wait already.
     pub fn enter(&self, pool: &Rc<Pool>, most: usize) -> Option<Ticket> {
-        let mut queue = self.0.borrow_mut();
+        let mut queue = self.waiting.borrow_mut();
         if queue.len() >= most {
             // Those who gave up hold no place.
             queue.retain(|waiting| !waiting.is_left());
@@ -91,7 +101,8 @@ impl Queue {
         if queue.len() >= most {
             return None;
         }
-        let (seat, since) = (Rc::default(), Instant::now());
+        let seat = self.spare.borrow_mut().pop().unwrap_or_default();
+        let since = Instant::now();
         queue.push_back(Waiting {
             since,
             seat: Rc::clone(&seat),
@@ -100,10 +111,20 @@ impl Queue {
         Some(Ticket { seat, pool, since })
     }
 
+    /// A ticket does not need its seat any more.
+    fn spare(&self, seat: &Rc<RefCell<Seat>>) {
+        // Somebody else has it only while it stands in the queue.
+        let mut spare = self.spare.borrow_mut();
+        if Rc::strong_count(seat) == 1 && spare.len() < SPARE_MAX {
+            seat.take();
+            spare.push(Rc::clone(seat));
+        }
+    }
+
     /// Gives a server to whoever waits longest; gives it back if nobody does.
     pub fn give(&self, server: Box<Server>) -> Option<Box<Server>> {
         loop {
-            let Some(first) = self.0.borrow_mut().pop_front() else {
+            let Some(first) = self.waiting.borrow_mut().pop_front() else {
                 return Some(server);
             };
             if !first.is_left() {
@@ -115,7 +136,7 @@ impl Queue {
 
     /// Tells everybody that there will be none.
     pub fn refuse(&self, error: &PgError) {
-        for waiting in self.0.take() {
+        for waiting in self.waiting.take() {
             waiting.give(Err(error.clone()));
         }
     }
@@ -124,7 +145,7 @@ impl Queue {
     pub fn expire(&self, is_due: impl Fn(Instant) -> bool, error: impl Fn() -> PgError) -> u64 {
         let mut expired = 0;
         loop {
-            let mut queue = self.0.borrow_mut();
+            let mut queue = self.waiting.borrow_mut();
             let is_left = |first: &Waiting| first.is_left();
             let first = queue.pop_front_if(|first| is_left(first) || is_due(first.since));
             drop(queue);
@@ -140,17 +161,17 @@ impl Queue {
 
     /// Everybody waits from now on.
     pub fn restart(&self, now: Instant) {
-        for waiting in self.0.borrow_mut().iter_mut() {
+        for waiting in self.waiting.borrow_mut().iter_mut() {
             waiting.since = now;
         }
     }
 
     pub fn len(&self) -> usize {
-        self.0.borrow().len()
+        self.waiting.borrow().len()
     }
 
     /// Since when the first one waits.
     pub fn first(&self) -> Option<Instant> {
-        self.0.borrow().front().map(|first| first.since)
+        self.waiting.borrow().front().map(|first| first.since)
     }
 }

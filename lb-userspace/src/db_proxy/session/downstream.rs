@@ -4,6 +4,7 @@
 use super::{End, Session};
 use crate::db_proxy::pool::Server;
 use crate::upstream::postgres::{Awaited, Fate};
+use crate::wire::buffer;
 use crate::wire::postgres::error::{PgError, code};
 use crate::wire::postgres::frame::{self, HEADER_BYTES};
 use crate::wire::postgres::write;
@@ -26,17 +27,18 @@ impl Session {
             let end = at + header.total;
             if end > bytes.len() {
                 // Of most messages it is enough to know that they pass.
-                let is_looked_at = matches!(header.tag, b'C' | b'S' | b'Z' | b'E');
+                let is_looked_at = matches!(header.tag, b'C' | b'S' | b'Z' | b'E')
+                    || server.answers.is_own_query();
                 if is_looked_at && header.total <= LOOKED_AT_BYTES_MAX {
                     break;
                 }
-                self.take_tag(server, header.tag, &[]);
+                self.take_tag(server, header.tag, &[])?;
                 server.passing = end - bytes.len();
                 at = bytes.len();
                 break;
             }
             let body = &bytes[at + HEADER_BYTES..end];
-            if self.take_tag(server, header.tag, body) == Fate::Swallow {
+            if self.take_tag(server, header.tag, body)? == Fate::Swallow {
                 splice.cut(at, end);
             }
             at = end;
@@ -50,17 +52,37 @@ impl Session {
         Ok(at)
     }
 
-    fn take_tag(&mut self, server: &mut Server, tag: u8, body: &[u8]) -> Fate {
+    fn take_tag(&mut self, server: &mut Server, tag: u8, body: &[u8]) -> Result<Fate, End> {
+        if server.answers.is_own_query() && !matches!(tag, b'N' | b'A' | b'S' | b'Z') {
+            return self.take_own(tag, body);
+        }
         match tag {
-            b'D' | b'd' | b'N' | b'A' => return Fate::Pass,
+            b'D' | b'd' | b'N' | b'A' => return Ok(Fate::Pass),
             b'C' => self.command_complete(server, body),
             b'S' => server.set_parameter(body),
             b'E' => self.error(server, body),
-            b'G' | b'W' => server.answers.copy_in(),
-            b'Z' => self.ready(server, body.first().copied().unwrap_or(b'I')),
+            b'G' | b'W' => {
+                server.answers.copy_in();
+                // Its Sync may be ignored.
+                self.awaits_reset = false;
+            }
+            b'Z' => return Ok(self.ready(server, body.first().copied().unwrap_or(b'I'))),
             _ => {}
         }
-        server.answers.complete(tag)
+        Ok(server.answers.complete(tag))
+    }
+
+    /// An answer to a query of ours, which the client does not know of.
+    fn take_own(&mut self, tag: u8, body: &[u8]) -> Result<Fate, End> {
+        if tag != b'E' {
+            return Ok(Fate::Swallow);
+        }
+        let error = PgError::read(body);
+        let what = format!(
+            "what this session was given at its login cannot be set again: {}",
+            error.message
+        );
+        Err(End::Refused(PgError::fatal(&error.code, what)))
     }
 
     fn command_complete(&mut self, server: &mut Server, tag: &[u8]) {
@@ -75,8 +97,6 @@ impl Session {
             b"DISCARD ALL\0" => {
                 self.forget_statements(server);
                 self.tracking.discard();
-                self.settings = self.base.clone();
-                server.settings = self.proxy.pristine.clone();
                 self.is_pinned = false;
             }
             _ => {}
@@ -103,27 +123,42 @@ impl Session {
         server.answers.fail(&mut server.prepared);
     }
 
-    fn ready(&mut self, server: &mut Server, state: u8) {
+    fn ready(&mut self, server: &mut Server, state: u8) -> Fate {
         server.answers.ready(state, &mut server.prepared);
+        let owed = self.owed(server);
+        if state == b'I' && self.tracking.has_failed() {
+            self.tracking.drop_changes();
+        } else if state == b'I' {
+            self.keep_settings(server);
+        }
+        if !owed.is_empty() {
+            // The client hears that it may go on when this is done.
+            let mut query = Vec::new();
+            write::query(&mut query, &owed);
+            buffer::append(&mut self.to_server, &query);
+            let own = Awaited::OwnQuery;
+            server.answers.sent(own, &mut server.prepared);
+            self.tracking.next();
+            return Fate::Swallow;
+        }
         if self.link.is_some() {
             self.segment_ended(state, server.answers.awaited.is_empty());
         }
         match state {
-            b'I' => {
-                if self.tracking.has_failed() {
-                    self.tracking.drop_changes();
-                } else {
-                    self.keep_settings(server);
-                }
-                self.pool.stats.transaction(self.began);
-            }
+            b'I' => self.pool.stats.transaction(self.began),
             _ => {
                 if self.tracking.is_ambiguous() {
                     self.pin("a setting before a savepoint that was rolled back to");
                 }
             }
         }
-        self.tracking.next();
+        if server.answers.awaited.is_empty() {
+            self.tracking.next();
+            self.awaits_reset = false;
+        } else {
+            self.tracking.next_segment();
+        }
+        Fate::Pass
     }
 
     /// What was set in the transaction stays set.
@@ -131,8 +166,18 @@ impl Session {
         if let Some(changes) = self.tracking.take_changes() {
             let table = &self.proxy.settings;
             self.settings = changes.apply(table, &self.settings, &self.base);
-            server.settings = changes.apply(table, &server.settings, &self.proxy.pristine);
+            server.settings = changes.apply(table, &server.settings, &self.base);
         }
+    }
+
+    /// What gives settings that were reset on the server what the login gave: PostgreSQL would have
+    /// gone back to that by itself. Not before everything that is on its way was answered.
+    fn owed(&mut self, server: &Server) -> Vec<u8> {
+        let is_in_the_middle = self.passing > 0 && !self.is_passing_unwanted;
+        if !server.answers.awaited.is_empty() || is_in_the_middle {
+            return Vec::new();
+        }
+        self.tracking.owed(&self.base)
     }
 }
 

@@ -100,6 +100,11 @@ impl Session {
             if !message.is_enough()? {
                 break;
             }
+            if self.awaits_reset {
+                self.awaits_answers = true;
+                needs = Needs::Answers;
+                break;
+            }
             let mut admission = self.admission(header.tag);
             let is_wanted = matches!(admission, Admission::Goes) && self.server.is_none();
             if is_wanted && self.wants_server(message) {
@@ -178,7 +183,10 @@ impl Session {
             b'C' => self.close(message),
             b'E' => Ok(self.sent(Awaited::Execute)),
             b'S' => Ok(self.sync()),
-            b'F' => Ok(self.sent(Awaited::Query)),
+            b'F' => {
+                self.segment_is_sent();
+                Ok(self.sent(Awaited::Query))
+            }
             b'H' | b'd' if self.server.is_some() => Ok(Pass::On),
             b'c' | b'f' if self.server.is_some() => Ok(self.sent(Awaited::CopyEnd)),
             // The rest of a COPY that failed.
@@ -210,6 +218,7 @@ impl Session {
 
     fn sync(&mut self) -> Pass {
         if self.server.is_some() {
+            self.segment_is_sent();
             return self.sent(Awaited::Sync);
         }
         let mut ready = Vec::new();
@@ -217,6 +226,11 @@ impl Session {
         buffer::append(&mut self.to_client, &ready);
         self.segment_ended(b'I', true);
         Pass::Dropped
+    }
+
+    /// What comes next must find settings that this segment resets as the login gave them.
+    fn segment_is_sent(&mut self) {
+        self.awaits_reset = self.tracking.segment_sent() && !self.base.is_empty();
     }
 
     fn query(&mut self, message: Message<'_>) -> Result<Pass, End> {
@@ -238,6 +252,7 @@ impl Session {
             }
             self.commits = sql::commits(sql);
         }
+        self.segment_is_sent();
         if let Some(server) = &mut self.server {
             server.unnamed = 0;
         }

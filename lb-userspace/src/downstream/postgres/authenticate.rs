@@ -30,8 +30,8 @@ pub async fn authenticate(
     stream: &mut Stream,
     user: &str,
 ) -> Result<Credentials, Refused> {
-    let secret = door.users.secret(user);
-    let mut credentials = door.users.credentials(user);
+    let secret = door.users.secret(user).or(door.looked_up.as_ref());
+    let mut credentials = secret.map_or_else(Credentials::default, Secret::credentials);
     if door.trusts {
         return Ok(credentials);
     }
@@ -39,7 +39,10 @@ pub async fn authenticate(
         by_md5(stream, user, stored).await?;
         return Ok(credentials);
     }
-    let verifier = door.users.verifier(user)?;
+    let verifier = match secret {
+        Some(Secret::Scram(verifier)) => verifier.clone(),
+        _ => door.users.verifier(user)?,
+    };
     let key = by_scram(door, stream, user, &verifier).await?;
     if secret.is_none() {
         // It cannot come this far: nobody has the key of a made-up verifier.

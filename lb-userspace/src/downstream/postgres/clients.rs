@@ -134,6 +134,15 @@ impl Clients {
         }
     }
 
+    /// Has the tasks of those look for whom a server works.
+    pub fn wake_served(&self) {
+        for client in self.by_id.borrow().values() {
+            if client.serving.borrow().is_some() {
+                client.wake();
+            }
+        }
+    }
+
     pub fn register(
         self: &Rc<Self>,
         user: &str,

@@ -26,6 +26,23 @@ pub enum Secret {
     Scram(Verifier),
 }
 
+impl Secret {
+    /// What of it serves to log in to a server with. A verifier lets clients in; it does not let us in.
+    pub fn credentials(&self) -> Credentials {
+        match self {
+            Self::Password(password) => Credentials {
+                password: Some(password.clone()),
+                ..Credentials::default()
+            },
+            Self::Md5(stored) => Credentials {
+                md5: Some(stored.clone()),
+                ..Credentials::default()
+            },
+            Self::Scram(_) => Credentials::default(),
+        }
+    }
+}
+
 /// Every user of the file.
 #[derive(Debug, Default)]
 pub struct Users {
@@ -125,17 +142,8 @@ impl Users {
 
     /// What is known of a user to log in to a server with.
     pub fn credentials(&self, user: &str) -> Credentials {
-        match self.secret(user) {
-            Some(Secret::Password(password)) => Credentials {
-                password: Some(password.clone()),
-                ..Credentials::default()
-            },
-            Some(Secret::Md5(stored)) => Credentials {
-                md5: Some(stored.clone()),
-                ..Credentials::default()
-            },
-            Some(Secret::Scram(_)) | None => Credentials::default(),
-        }
+        let secret = self.secret(user);
+        secret.map_or_else(Credentials::default, Secret::credentials)
     }
 
     pub fn names(&self) -> Vec<&str> {

@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
+use anyhow::Context;
 use tokio::sync::watch;
 
-use super::view::{Seen, View};
+use super::epochs::Epochs;
+use super::picture::Picture;
 use crate::config;
-use crate::wire::postgres::link::Epoch;
+use crate::wire::postgres::link::Heartbeat;
 
 /// The most statements that wait for a primary, of one database, all threads together.
 pub(super) const WAITING_MAX: usize = 10_000;
@@ -44,6 +46,10 @@ pub(super) struct ServerCounts {
     pub repeats: Count,
     /// Reads for which it had not replayed enough.
     pub behind: Count,
+    /// Second copies of reads that it was sent.
+    pub hedges: Count,
+    /// Those of them that it answered first.
+    pub hedges_won: Count,
     /// Connections that broke while a client had them.
     pub lost: Count,
 }
@@ -85,8 +91,10 @@ pub(super) struct Cluster {
     pub databases: Vec<String>,
     pub servers: Vec<Server>,
     pub counts: Counts,
-    seen: Mutex<Vec<Seen>>,
-    view: RwLock<Arc<View>>,
+    picture: RwLock<Arc<Picture>>,
+    /// Held while a picture is drawn after another.
+    drawing: Mutex<()>,
+    epochs: Arc<Epochs>,
     turns: watch::Sender<u64>,
     waiting: AtomicUsize,
 }
@@ -101,10 +109,16 @@ impl Drop for Waiting<'_> {
 }
 
 impl Cluster {
-    /// `attested`: what a former life of the daemon knew of each shard.
-    pub fn new(config: &config::Database, attested: impl Fn(u32) -> Epoch) -> Self {
+    /// `epochs`: what a former life of the daemon knew.
+    ///
+    /// # Errors
+    /// If the servers cannot be what is configured.
+    pub fn new(config: &config::Database, epochs: &Arc<Epochs>) -> anyhow::Result<Self> {
         let shards: Vec<_> = config.servers.iter().map(|server| server.shard).collect();
-        Self {
+        let persisted = |shard| epochs.of(&config.name, shard);
+        let picture = Picture::new(&shards, persisted, Instant::now())
+            .with_context(|| format!("[[database]] {}", config.name))?;
+        Ok(Self {
             name: config.name.clone(),
             databases: config.databases.clone(),
             servers: config
@@ -117,16 +131,17 @@ impl Cluster {
                 })
                 .collect(),
             counts: Counts::default(),
-            seen: Mutex::new(vec![Seen::default(); shards.len()]),
-            view: RwLock::new(Arc::new(View::new(&shards, attested))),
+            picture: RwLock::new(Arc::new(picture)),
+            drawing: Mutex::new(()),
+            epochs: Arc::clone(epochs),
             turns: watch::Sender::new(0),
             waiting: AtomicUsize::new(0),
-        }
+        })
     }
 
     /// The picture as it is now.
-    pub fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    pub fn view(&self) -> Arc<Picture> {
+        Arc::clone(&self.picture.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Notices turns from now on.
@@ -134,23 +149,34 @@ impl Cluster {
         self.turns.subscribe()
     }
 
-    /// What is seen of a server changes.
-    pub fn see(&self, server: usize, change: impl FnOnce(&mut Seen)) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut seen[server]);
-        self.draw(&seen);
+    /// A heartbeat came.
+    pub fn heard(&self, server: usize, beat: Heartbeat) {
+        self.draw(|picture, now| {
+            if let Some((shard, epoch)) = picture.heard(server, beat, now) {
+                self.epochs.keep(&self.name, shard, epoch);
+            }
+        });
+    }
+
+    /// There is no link to a server's proxy.
+    pub fn unlinked(&self, server: usize, why: String) {
+        self.draw(|picture, _| picture.unlinked(server, why));
     }
 
     /// Time passed.
     pub fn tick(&self) {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        self.draw(&seen);
+        self.draw(|_, _| {});
     }
 
-    fn draw(&self, seen: &[Seen]) {
+    fn draw(&self, change: impl FnOnce(&mut Picture, Instant)) {
+        let _drawing = self.drawing.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.view();
-        let new = Arc::new(old.after(seen, Instant::now()));
-        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
+        let mut new = Picture::clone(&old);
+        let now = Instant::now();
+        change(&mut new, now);
+        new.decide(now);
+        let new = Arc::new(new);
+        *self.picture.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
         if new.turn != old.turn {
             self.report(&old, &new);
             self.turns.send_replace(new.turn);
@@ -158,11 +184,11 @@ impl Cluster {
     }
 
     /// Logs what is new.
-    fn report(&self, old: &View, new: &View) {
+    fn report(&self, old: &Picture, new: &Picture) {
         for (at, server) in self.servers.iter().enumerate() {
-            match (&old.members[at].usable, &new.members[at].usable) {
-                (Err(_), Ok(())) => {
-                    let role = new.members[at].role;
+            match (old.is_usable(at), new.is_usable(at)) {
+                (false, true) => {
+                    let role = new.role(at);
                     tracing::info!(
                         database = self.name,
                         server = server.name,
@@ -170,21 +196,33 @@ impl Cluster {
                         "can be used"
                     );
                 }
-                (Ok(()), Err(why)) => {
-                    tracing::warn!(database = self.name, server = server.name, %why, "not used");
+                (true, false) => {
+                    let why = new.why(at);
+                    tracing::warn!(database = self.name, server = server.name, why, "not used");
+                }
+                (false, false) if old.condition(at) != new.condition(at) => {
+                    let why = new.why(at);
+                    tracing::debug!(
+                        database = self.name,
+                        server = server.name,
+                        why,
+                        "still not used"
+                    );
                 }
                 _ => {}
             }
         }
-        for (old, new) in old.shards.iter().zip(&new.shards) {
-            match (old.primary, new.primary) {
+        for shard in 0..new.shards() {
+            let number = new.number(shard);
+            match (old.primary(shard), new.primary(shard)) {
                 (old, new) if old == new => {}
-                (_, Ok(at)) => tracing::info!(
-                    database = self.name, shard = new.number,
-                    server = self.servers[at].name, epoch = %new.attested, "is primary"
-                ),
+                (_, Ok(at)) => {
+                    let epoch = new.attested(shard).unwrap_or_default();
+                    let server = &self.servers[at].name;
+                    tracing::info!(database = self.name, shard = number, server, %epoch, "is primary");
+                }
                 (_, Err(why)) => {
-                    tracing::warn!(database = self.name, shard = new.number, %why, "no primary");
+                    tracing::warn!(database = self.name, shard = number, %why, "no primary");
                 }
             }
         }
@@ -208,14 +246,10 @@ impl Cluster {
         if (0..self.servers.len()).any(|server| view.is_usable(server)) {
             return Ok(());
         }
-        let reasons: Vec<_> = self
-            .servers
-            .iter()
-            .zip(&view.members)
-            .filter_map(|(server, member)| {
-                let why = member.usable.as_ref().err()?;
-                Some(format!("{}: {why}", server.name))
-            })
+        let servers = self.servers.iter().enumerate();
+        let reasons: Vec<_> = servers
+            .filter(|(at, _)| !view.is_usable(*at))
+            .map(|(at, server)| format!("{}: {}", server.name, view.why(at)))
             .collect();
         Err(format!("database {}: {}", self.name, reasons.join("; ")))
     }

@@ -121,7 +121,7 @@ async fn log_in(
 
 /// Which shard the session works on.
 fn shard(who: &Identity) -> Result<usize, PgError> {
-    if who.cluster.view().shards.len() == 1 {
+    if who.cluster.view().shards() == 1 {
         return Ok(0);
     }
     let what = "this database has several shards, and lb does not choose one by key yet";
@@ -160,8 +160,12 @@ async fn first_server(
             }
         }
         if Instant::now() >= deadline {
-            let why = who.cluster.ready().err();
-            let what = why.unwrap_or_else(|| "no server can be connected to".into());
+            let why = view.primary(shard).err().map(|why| why.to_string());
+            let what = match (why, who.cluster.ready()) {
+                (Some(why), Err(servers)) => format!("{why}; {servers}"),
+                (Some(why), Ok(())) => why,
+                (None, _) => "no server can be connected to".to_owned(),
+            };
             return Err(PgError::fatal(code::CANNOT_CONNECT_NOW, what));
         }
         tokio::time::sleep(LOOK_EVERY).await;

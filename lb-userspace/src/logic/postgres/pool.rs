@@ -21,6 +21,8 @@ pub(super) struct Bound {
     pub server: usize,
     /// Whether the proxy takes floors and tells positions.
     pub is_linked: bool,
+    /// How many of its answers are covered by the positions that it told.
+    pub told: u64,
 }
 
 /// A connection to a database proxy.

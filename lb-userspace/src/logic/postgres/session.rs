@@ -7,7 +7,10 @@
 //! Nothing here decides who is primary; `route` reads that off the cluster's picture.
 
 mod aborted;
+mod again;
 mod failed;
+mod floor;
+mod hedge;
 mod held;
 mod news;
 mod prepare;
@@ -23,6 +26,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use self::aborted::Aborted;
+use self::floor::Floor;
 use self::held::Held;
 pub(super) use self::prepare::refusal;
 use self::relay::Relay;
@@ -40,7 +44,6 @@ use crate::upstream::postgres::statements::Statement;
 use crate::upstream::postgres::tracking::Tracking;
 use crate::wire::buffer;
 use crate::wire::postgres::error::PgError;
-use crate::wire::postgres::link::{Epoch, Lsn};
 
 /// So many bytes may wait for a client that does not read, or be read from one ahead.
 const UNREAD_BYTES_MAX: usize = 64 << 10;
@@ -99,18 +102,6 @@ struct Named {
 /// Its prepared statements, by the names that it gave them.
 type Names = HashMap<Box<[u8]>, Named>;
 
-/// What the session has seen of its own writes.
-#[derive(Debug, Default)]
-struct Floor {
-    epoch: Epoch,
-    position: Lsn,
-    /// A write was acknowledged, and its position is not known yet: which server will tell, and how
-    /// many answers it had given.
-    awaited: Option<(usize, u64)>,
-    /// That server was lost before it told.
-    is_lost: bool,
-}
-
 /// What is on its way.
 #[derive(Debug)]
 enum Mode {
@@ -138,8 +129,6 @@ pub(super) struct Session {
     mode: Mode,
     /// By server.
     upstreams: Vec<Option<Box<Upstream>>>,
-    /// The server that its reads go to while it can be used.
-    favourite: Option<usize>,
     /// The server that it can leave no more: something of the session is only there.
     pinned: Option<usize>,
     settings: Settings,
@@ -196,7 +185,6 @@ impl Session {
             client,
             mode: Mode::Rest,
             upstreams: (0..servers).map(|_| None).collect(),
-            favourite: None,
             pinned: None,
             base: settings.clone(),
             settings,
@@ -381,6 +369,13 @@ impl Session {
         Ok(())
     }
 
+    /// Whether a server has yet to answer a read that another has answered.
+    fn is_owed(&self, server: usize) -> bool {
+        self.upstreams[server]
+            .as_ref()
+            .is_some_and(|upstream| owes(upstream))
+    }
+
     /// Whether a query is known to read only.
     fn only_reads(&self, sql: &[u8]) -> bool {
         self.is_readable && self.known.only_reads(sql)
@@ -423,8 +418,16 @@ impl Session {
     }
 }
 
+/// Whether answers are on their way.
+fn owes(upstream: &Upstream) -> bool {
+    !upstream.answers.awaited.is_empty() || upstream.passing > 0
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
+        if let Mode::Held(_) = self.mode {
+            self.worker.hedging.over(self.me.id);
+        }
         for held in [&mut self.input, &mut self.to_client, &mut self.to_server] {
             buffer::give_back(held);
         }

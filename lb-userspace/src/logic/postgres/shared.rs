@@ -47,6 +47,7 @@ impl Terms {
     pub fn door(&self) -> anyhow::Result<Door> {
         Ok(Door {
             users: Rc::new(Users::load(self.users_file.as_deref())?),
+            looked_up: None,
             acceptor: self.tls.as_ref().map(Acceptor::load).transpose()?,
             // Without users, everybody is who they say; the databases' own proxies check.
             trusts: self.users_file.is_none(),

@@ -10,7 +10,7 @@ use crate::wire::postgres::link::Role;
 type OfServer = fn(&ServerCounts) -> &Count;
 type OfCluster = fn(&Counts) -> &Count;
 
-const OF_SERVER: [(&str, &str, OfServer); 6] = [
+const OF_SERVER: [(&str, &str, OfServer); 8] = [
     ("reads", "Segments that only read.", |counts| &counts.reads),
     ("writes", "Segments that may write.", |counts| {
         &counts.writes
@@ -29,6 +29,16 @@ const OF_SERVER: [(&str, &str, OfServer); 6] = [
         "behind",
         "Reads for which the server had not replayed enough.",
         |counts| &counts.behind,
+    ),
+    (
+        "hedges",
+        "Second copies of reads that the server was sent because another was late.",
+        |counts| &counts.hedges,
+    ),
+    (
+        "hedges_won",
+        "Second copies that the server answered first.",
+        |counts| &counts.hedges_won,
     ),
     (
         "lost",
@@ -141,14 +151,14 @@ fn picture(shared: &Shared, out: &mut Exposition) {
             "1 if the server takes writes.",
             |cluster, at| {
                 let view = cluster.view();
-                let is_primary = view.primary(view.members[at].shard) == Ok(at);
+                let is_primary = view.primary(view.shard_of(at)) == Ok(at);
                 f64::from(u8::from(is_primary))
             },
         ),
         (
             "postgres_timeline",
             "The server's timeline; 0 if unknown.",
-            |cluster, at| f64::from(cluster.view().members[at].epoch.timeline),
+            |cluster, at| f64::from(cluster.view().epoch(at).timeline),
         ),
         (
             "postgres_lag_bytes",
@@ -166,10 +176,9 @@ fn picture(shared: &Shared, out: &mut Exposition) {
 
 fn lag(cluster: &Cluster, at: usize) -> f64 {
     let view = cluster.view();
-    let member = &view.members[at];
-    let primary = view.primary(member.shard).ok();
-    let inserted = primary.and_then(|primary| view.members[primary].replayed());
-    match (member.role, inserted) {
+    let primary = view.primary(view.shard_of(at)).ok();
+    let inserted = primary.and_then(|primary| view.shows(primary));
+    match (view.role(at), inserted) {
         (Role::Standby { replayed, .. }, Some(inserted)) => {
             inserted.0.saturating_sub(replayed.0) as f64
         }

@@ -5,7 +5,7 @@
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
@@ -75,7 +75,7 @@ async fn follow_one(cluster: Arc<Cluster>, server: usize, credentials: Credentia
             );
             known.clone_from(&why);
         }
-        cluster.see(server, |seen| seen.error = Some(why));
+        cluster.unlinked(server, why);
         tokio::time::sleep(RETRY_AFTER).await;
     }
 }
@@ -106,8 +106,8 @@ async fn link(
     let mut turns = cluster.turns();
     let mut told = Epoch::default();
     loop {
-        let shard = cluster.view().members[server].shard;
-        let attested = cluster.view().shards[shard].attested;
+        let view = cluster.view();
+        let attested = view.attested(view.shard_of(server)).unwrap_or_default();
         if attested != told {
             let mut message = Vec::new();
             FromLogic::Attest(Attest { epoch: attested }).write(&mut message);
@@ -131,10 +131,7 @@ fn take(cluster: &Cluster, server: usize, tag: u8, body: &[u8]) -> Result<(), Se
         link::TAG => {
             let malformed = |error: link::LinkError| ServerError::Protocol(error.to_string());
             if let FromProxy::Heartbeat(beat) = FromProxy::read(body).map_err(malformed)? {
-                cluster.see(server, |seen| {
-                    seen.heard = Some((Instant::now(), *beat));
-                    seen.error = None;
-                });
+                cluster.heard(server, *beat);
             }
             Ok(())
         }

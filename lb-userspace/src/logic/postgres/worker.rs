@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::classes::Classes;
+use super::hedging::Hedging;
 use super::pool::{Bound, Pool, Upstream};
 use super::session::Identity;
 use super::shared::{Shared, Terms};
@@ -15,6 +16,7 @@ use super::watch;
 use crate::config::ReadRoute;
 use crate::downstream::postgres::Door;
 use crate::downstream::postgres::clients::Clients;
+use crate::failover::ServerId;
 use crate::upstream::postgres::settings::{self, Settings};
 use crate::upstream::postgres::{Connector, ServerError, Who, statements};
 
@@ -41,11 +43,15 @@ pub(super) struct Worker {
     pub scratch: RefCell<Scratch>,
     pub pool: Pool,
     pub classes: Classes,
+    pub hedging: Hedging,
+    /// Room for the servers that may answer a read.
+    pub order: RefCell<Vec<ServerId>>,
     terms: RefCell<Arc<Terms>>,
     door: RefCell<Rc<Door>>,
     last_stamp: Cell<u64>,
     avoided: RefCell<HashMap<(usize, usize), Instant>>,
-    /// By cluster: the turn of its picture that this thread has seen.
+    /// By cluster: how often something was to be looked at anew, because its picture took a turn, or
+    /// somebody may have waited long enough.
     turns: Vec<Cell<u64>>,
     /// By cluster and server.
     connectors: Vec<Vec<Rc<Connector>>>,
@@ -79,6 +85,8 @@ impl Worker {
             }),
             pool: Pool::default(),
             classes: Classes::default(),
+            hedging: Hedging::new(shared.clusters.len()),
+            order: RefCell::default(),
             door: RefCell::new(Rc::new(terms.door()?)),
             terms: RefCell::new(terms),
             last_stamp: Cell::new(0),
@@ -99,6 +107,13 @@ impl Worker {
         let now = Instant::now();
         self.pool.sweep(now);
         self.avoided.borrow_mut().retain(|_, until| *until > now);
+        for (cluster, turn) in self.shared.clusters.iter().zip(&self.turns) {
+            // Whoever waits for a server that hangs does not wait for ever.
+            if cluster.view().is_disturbed() {
+                turn.set(turn.get() + 1);
+                self.clients.wake_served();
+            }
+        }
         let terms = self.shared.terms();
         if Arc::ptr_eq(&terms, &self.terms.borrow()) {
             return;
@@ -148,7 +163,7 @@ impl Worker {
                 .is_some_and(|until| *until > now)
     }
 
-    /// The turn of a cluster's picture that this thread has seen.
+    /// Another number whenever a cluster is to be looked at anew.
     pub fn turn(&self, cluster: usize) -> u64 {
         self.turns[cluster].get()
     }
@@ -157,7 +172,8 @@ impl Worker {
     pub async fn follow(self: Rc<Self>, cluster: usize) {
         let mut turns = self.shared.clusters[cluster].turns();
         loop {
-            self.turns[cluster].set(*turns.borrow_and_update());
+            turns.borrow_and_update();
+            self.turns[cluster].set(self.turns[cluster].get() + 1);
             self.clients.wake_all();
             if turns.changed().await.is_err() {
                 return;
@@ -193,7 +209,11 @@ impl Worker {
             database: &who.database,
             credentials: &who.credentials,
         };
-        let tie = |is_linked| Bound { server, is_linked };
+        let tie = |is_linked| Bound {
+            server,
+            is_linked,
+            told: 0,
+        };
         connector
             .connect_linked(login, self.pristine.clone(), tie)
             .await

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::dispatch::Request;
 use super::engine::Engine;
 use super::more::Replies;
+use super::peers::{Meant, What};
 use crate::wire::resp::write;
 
 /// The version of Redis whose commands are served.
@@ -240,11 +241,7 @@ impl Engine {
                 let line = self.line_of(at);
                 self.say_bulk(at, line.as_bytes());
             }
-            "client|list" => {
-                let all: Vec<_> = self.clients.iter().map(|(at, _)| at).collect();
-                let lines: String = all.into_iter().map(|at| self.line_of(at)).collect();
-                self.say_bulk(at, lines.as_bytes());
-            }
+            "client|list" => self.ask_all(at, &What::List, false),
             "client|reply" => self.client_reply(request),
             "client|no-evict" => match request.lower(2).as_slice() {
                 b"on" | b"off" => self.say(at, b"+OK\r\n"),
@@ -289,44 +286,24 @@ impl Engine {
             (request.lower(2), request.word(3))
         };
         let value = String::from_utf8_lossy(value).into_owned();
-        let is_meant = |client: &super::client::Client| match what.as_slice() {
-            b"id" => client.id.to_string() == value,
-            b"addr" => client
-                .stream
-                .peer()
-                .is_some_and(|peer| peer.to_string() == value),
-            _ => false,
+        let meant = match (what.as_slice(), value.parse()) {
+            (b"id", Ok(id)) => Meant::Id(id),
+            (b"id", Err(_)) => return self.refuse(at, "ERR client-id should be greater than 0"),
+            (b"addr", _) => Meant::Address(value),
+            (b"user", _) => Meant::User(value),
+            _ => {
+                let text = "ERR lb: CLIENT KILL is refused but for ID, ADDR and USER";
+                return self.refuse(at, text);
+            }
         };
-        if !matches!(what.as_slice(), b"id" | b"addr") {
-            let text = "ERR lb: CLIENT KILL is refused but for ID and ADDR";
+        if request.words.len() > 4 {
+            let text = "ERR lb: CLIENT KILL is refused with more than one condition";
             return self.refuse(at, text);
         }
-        let meant: Vec<_> = self
-            .clients
-            .iter()
-            .filter(|(_, client)| is_meant(client))
-            .map(|(at, _)| at)
-            .collect();
-        if is_old && meant.is_empty() {
-            return self.refuse(at, "ERR No such client");
-        }
-        let mut answer = Vec::new();
-        if is_old {
-            write::simple(&mut answer, "OK");
-        } else {
-            write::integer(&mut answer, meant.len() as i64);
-        }
-        for other in meant {
-            if other == at {
-                self.leave(at);
-            } else {
-                self.drop_client(other);
-            }
-        }
-        self.say(at, &answer);
+        self.ask_all(at, &What::Kill(meant), is_old);
     }
 
-    fn line_of(&self, at: usize) -> String {
+    pub fn line_of(&self, at: usize) -> String {
         let Some(client) = self.clients.get(at) else {
             return String::new();
         };

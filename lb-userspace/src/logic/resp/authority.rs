@@ -12,7 +12,7 @@ mod sentinel;
 mod spare_out;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,10 @@ pub(super) use self::sentinel::Verdict;
 const LOOK: Duration = Duration::from_millis(100);
 /// How long an answer to a look may take.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a server does not answer until it has failed, where nobody else decides.
+const VERDICT: Duration = Duration::from_secs(1);
+/// For how long a promotion counts as a part of the storm that it may belong to.
+const STORM: Duration = Duration::from_secs(60);
 
 /// What is known of the servers beyond the view: for decisions, and to be shown.
 pub(super) struct Knowledge {
@@ -44,6 +48,8 @@ pub(super) struct ServerKnowledge {
     /// Threads that found it not answering, since it answered last.
     pub complaints: AtomicU64,
     pub news: Mutex<News>,
+    /// It has not answered for longer than [`VERDICT`].
+    pub is_lost: AtomicBool,
     /// Wakes who looks after it.
     pub call: tokio::sync::Notify,
 }
@@ -60,6 +66,7 @@ pub(super) struct News {
     pub copy_address: Option<SocketAddr>,
     pub emptied: u64,
     pub promotions: u64,
+    pub promoted: Option<Instant>,
 }
 
 /// What a Sentinel said last.
@@ -101,6 +108,14 @@ impl ServerKnowledge {
         change(&mut self.news.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Another server took its writes.
+    pub fn promoted(&self) {
+        self.change(|news| {
+            news.promotions += 1;
+            news.promoted = Some(Instant::now());
+        });
+    }
+
     /// A state that is shown; it begins now if it is another.
     pub fn show(&self, state: &'static str, reason: impl Into<String>) {
         let reason = reason.into();
@@ -123,6 +138,7 @@ pub(super) fn first_view(cache: &Cache) -> View {
         writer,
         epoch: 0,
         copy: None,
+        copy_run_id: None,
         serving: Serving::Writer,
         run_id: None,
         vouched_until_ms: Arc::default(),
@@ -199,19 +215,21 @@ impl Resp {
     pub(super) fn may_fail_over(&self, server: usize) -> bool {
         let settings = self.settings();
         let shares = settings.placement.shares(self.knowledge.servers.len());
+        let own = shares.get(server).copied().unwrap_or_default();
+        self.share_away(&shares, Some(server)) + own <= settings.cache.max_failover_share + 1e-9
+    }
+
+    /// The share of the keys whose server fails, is replaced by others, or was so a moment ago; one server
+    /// left out. A copy that has stood in its primary's place for a while is a server as any other.
+    pub(super) fn share_away(&self, shares: &[f64], but: Option<usize>) -> f64 {
         let view = self.view();
-        let is_away = |(at, other): (usize, &Server)| {
-            let is_primary = settings.cache.primaries.get(at);
-            let moved = is_primary.is_some_and(|primary| primary.address != other.writer);
-            at != server && (other.serving != Serving::Writer || (moved && other.copy.is_none()))
+        let primaries = self.settings().cache.primaries.len();
+        let is_away = |at: &usize| {
+            let promoted = self.knowledge.servers[*at].news().promoted;
+            view.servers[*at].serving != Serving::Writer
+                || promoted.is_some_and(|at| at.elapsed() < STORM)
         };
-        let away = view
-            .servers
-            .iter()
-            .enumerate()
-            .filter(|(at, s)| is_away((*at, s)));
-        let share: f64 = away.map(|(at, _)| shares[at]).sum();
-        share + shares.get(server).copied().unwrap_or_default()
-            <= settings.cache.max_failover_share + 1e-9
+        let others = (0..primaries).filter(|at| Some(*at) != but);
+        others.filter(is_away).map(|at| shares[at]).sum()
     }
 }

@@ -179,6 +179,11 @@ impl Client {
         self.unpark();
     }
 
+    /// Whether an answer with that number would go out at once.
+    pub fn is_next(&self, number: u32) -> bool {
+        number == self.base && matches!(self.slots.front(), Some(Slot::Waiting))
+    }
+
     /// The parts that the answer with that number is made of.
     pub fn gather(&mut self, number: u32) -> Option<&mut Gather> {
         let at = number.wrapping_sub(self.base) as usize;

@@ -63,5 +63,7 @@ counts! {
     servers_silent: "Servers that owed an answer for too long.",
     links_failed: "Connections to servers that failed.",
     by_spares: "Commands that spares took.",
+    replies_too_long: "Answers that were longer than output_bytes_max.",
+    replies_cut: "Clients closed because a server failed in the middle of a long answer.",
     lease_waits: "Reads that waited for the authority to vouch for their server.",
 }

@@ -64,7 +64,9 @@ impl Engine {
         self.tally.commands += 1;
         let second = words.get(1).map(|word| word.of(bytes));
         let meaning = known.find(first.of(bytes), second);
-        let has_more = self.clients.get(client).is_some_and(|c| c.more.is_some());
+        let more = self.clients.get(client).and_then(|c| c.more.as_ref());
+        let replies = more.map(|more| more.replies);
+        let has_more = replies.is_some();
         let entry = match meaning {
             Meaning::Command(entry) if has_right_arity(entry, words.len()) => entry,
             wrong => {
@@ -108,7 +110,11 @@ impl Engine {
             }
         };
         if !done {
+            // It comes again, and is counted then.
             self.tally.commands -= 1;
+            if let (Some(replies), Some(client)) = (replies, self.clients.get_mut(client)) {
+                client.more().replies = replies;
+            }
         }
         done
     }

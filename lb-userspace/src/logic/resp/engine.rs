@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
@@ -22,6 +22,7 @@ use super::client::{Client, Hold};
 use super::known::Known;
 use super::link::{Link, LinkId, Purpose};
 use super::stream::Stream;
+use super::thread::WAKE;
 use super::view::View;
 use super::{Resp, Settings};
 use crate::wire::resp::command::Parser;
@@ -41,6 +42,8 @@ const KINDS: usize = 3;
 /// Everything that one thread has.
 pub(super) struct Engine {
     pub shared: Arc<Resp>,
+    /// Which of the threads it is.
+    pub place: usize,
     pub settings: Arc<Settings>,
     pub view: Arc<View>,
     pub users: Rc<Users>,
@@ -73,9 +76,10 @@ pub(super) struct Engine {
 impl Engine {
     pub fn new(
         shared: Arc<Resp>,
+        place: usize,
         listeners: Vec<(std::net::TcpListener, bool)>,
-    ) -> io::Result<Self> {
-        let poll = Poll::new()?;
+        poll: Poll,
+    ) -> anyhow::Result<Self> {
         let mut all = Vec::new();
         for (number, (listener, is_tls)) in listeners.into_iter().enumerate() {
             let mut listener = TcpListener::from_std(listener);
@@ -88,6 +92,7 @@ impl Engine {
         let view = shared.view();
         let started = shared.started;
         Ok(Self {
+            place,
             users: Rc::new(settings.users.clone()),
             lanes: vec![[None; 6]; view.servers.len()],
             view,
@@ -114,22 +119,24 @@ impl Engine {
         })
     }
 
-    /// Looks at all sockets that are ready, and writes what that leads to.
-    pub fn turn(&mut self, events: &mut Events) -> io::Result<()> {
-        loop {
-            match self.poll.poll(events, Some(std::time::Duration::ZERO)) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                other => other?,
-            }
-            self.now_ms = self.started.elapsed().as_millis() as u64;
-            for event in &*events {
+    /// Waits until sockets are ready, for so long at most; looks at them, and writes what that leads to.
+    /// `true`: somebody has news.
+    pub fn turn(&mut self, events: &mut Events, pause: Duration) -> io::Result<bool> {
+        match self.poll.poll(events, Some(pause)) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        self.now();
+        let mut is_woken = false;
+        for event in &*events {
+            if event.token() == WAKE {
+                is_woken = true;
+            } else {
                 self.event(event);
             }
-            self.settle();
-            if events.iter().count() < EVENTS_MAX {
-                return Ok(());
-            }
         }
+        self.settle();
+        Ok(is_woken)
     }
 
     /// Room for the events of a turn.
@@ -143,10 +150,10 @@ impl Engine {
             while let Some(client) = self.resumed.pop() {
                 self.resume(client);
             }
-            for link in std::mem::take(&mut self.dirty_links) {
+            while let Some(link) = self.dirty_links.pop() {
                 self.flush_link(link);
             }
-            for client in std::mem::take(&mut self.dirty_clients) {
+            while let Some(client) = self.dirty_clients.pop() {
                 self.flush_client(client);
             }
             if self.resumed.is_empty() && self.dirty_links.is_empty() {
@@ -172,8 +179,9 @@ impl Engine {
                 if event.is_writable() {
                     self.link_is_writable(at);
                 }
-                if event.is_readable() || event.is_read_closed() || event.is_error() {
-                    self.read_link(at);
+                let is_closed = event.is_read_closed() || event.is_error();
+                if event.is_readable() || is_closed {
+                    self.read_link(at, is_closed);
                 }
             }
             _ => self.accept(at),
@@ -251,7 +259,11 @@ impl Engine {
 
     /// Takes the configuration that was read again, as far as it can change while clients are served.
     pub fn take_settings(&mut self) {
-        self.settings = self.shared.settings();
+        let settings = self.shared.settings();
+        if Arc::ptr_eq(&settings, &self.settings) {
+            return;
+        }
+        self.settings = settings;
         self.users = Rc::new(self.settings.users.clone());
     }
 

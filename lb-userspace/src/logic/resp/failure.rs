@@ -5,8 +5,8 @@
 //! the server is answered with an error that begins with `UNKNOWN`, never repeated.
 
 use super::engine::Engine;
-use super::link::{Link, LinkId, NOBODY, Pending, Purpose, State, WHOLE};
-use super::route::Errand;
+use super::link::{Link, LinkId, NOBODY, Pending, Purpose, State};
+use super::route::{Errand, place_of};
 use super::view::{Serving, View};
 use crate::config::DuringFailover;
 use crate::wire::resp::reply;
@@ -27,6 +27,7 @@ impl Engine {
         };
         self.tally.links_failed += 1;
         let was_ready = link.is_ready();
+        let cut = link.pendings.front().copied().filter(|_| link.is_passing);
         if let Some(stream) = &mut link.stream {
             stream.deregister(self.poll.registry());
         }
@@ -42,12 +43,18 @@ impl Engine {
             link.state = State::Down { retry_ms };
             link.since_ms = self.now_ms;
         }
+        if let Some(pending) = cut {
+            self.cut_short(&pending);
+        }
         if purpose.is_shared() {
             self.sort_out(at, server);
             self.report_lane(at);
             return;
         }
         if purpose != Purpose::Listening {
+            if self.can_wait(at) {
+                return;
+            }
             self.answer_all_unknown(at);
         }
         self.private_failed(at);
@@ -58,10 +65,45 @@ impl Engine {
         let Some(link) = self.links.get_mut(at) else {
             return;
         };
-        let is_resp3 = link.is_resp3;
-        let from_copy = link.purpose == Purpose::Copy;
+        let (is_resp3, purpose) = (link.is_resp3, link.purpose);
         let (out, all) = link.take_unanswered();
-        let held: Vec<_> = link.waiting.drain(..).collect();
+        self.sort_out_unconfirmed(at);
+        for (mut pending, range, may_be_done) in all {
+            let may_be_done = may_be_done && !std::mem::take(&mut pending.is_refused);
+            if pending.is_wait || (pending.is_read && !self.is_wanted(&pending)) {
+                continue;
+            }
+            if may_be_done && !pending.is_read {
+                self.tally.outcomes_unknown += 1;
+                self.fail(at, &pending, UNKNOWN);
+                continue;
+            }
+            let errand = errand_of(&pending, server);
+            let elsewhere = match (pending.is_read, purpose) {
+                (true, Purpose::Copy) => self.lane(server, Purpose::Writer, is_resp3),
+                (true, Purpose::Writer) => self.way_to_copy(&errand, is_resp3),
+                _ => None,
+            };
+            if pending.is_read && (may_be_done || elsewhere.is_some()) {
+                self.tally.reads_repeated += 1;
+            }
+            let target = elsewhere.unwrap_or(at);
+            if let Some(link) = self.links.get_mut(target) {
+                if target != at {
+                    pending.at_ms = self.now_ms;
+                }
+                link.push(pending, |buffer| buffer.extend_from_slice(&out[range]));
+            }
+            self.touch_link(target);
+        }
+    }
+
+    /// The same for what was answered and not confirmed.
+    fn sort_out_unconfirmed(&mut self, at: LinkId) {
+        let Some(link) = self.links.get_mut(at) else {
+            return;
+        };
+        let held = std::mem::take(&mut link.waiting);
         let answers = std::mem::take(&mut link.waiting_bytes);
         let is_strict = self.settings.cache.during_failover == DuringFailover::Strict;
         let mut start = 0;
@@ -79,34 +121,23 @@ impl Engine {
                 self.fail(at, &pending, UNKNOWN);
             }
         }
-        for (pending, range, may_be_done) in all {
-            if pending.is_wait || pending.client == NOBODY {
-                continue;
-            }
-            if may_be_done && !pending.is_read {
-                self.tally.outcomes_unknown += 1;
-                self.fail(at, &pending, UNKNOWN);
-                continue;
-            }
-            let errand = errand_of(&pending, server);
-            let elsewhere = match (pending.is_read, from_copy) {
-                (false, _) => None,
-                (true, true) => self.lane(server, Purpose::Writer, is_resp3),
-                (true, false) => self.way_to_copy(&errand, is_resp3),
-            };
-            if pending.is_read && (may_be_done || elsewhere.is_some()) {
-                self.tally.reads_repeated += 1;
-            }
-            let target = elsewhere.unwrap_or(at);
-            if let Some(link) = self.links.get_mut(target) {
-                let mut pending = pending;
-                if target != at {
-                    pending.at_ms = self.now_ms;
-                }
-                link.push(pending, |buffer| buffer.extend_from_slice(&out[range]));
-            }
-            self.touch_link(target);
+    }
+
+    /// Whether a connection of one client's own goes on waiting for a server: nothing was sent on it, or
+    /// nothing that is not answered and that the next server would not know of.
+    fn can_wait(&mut self, at: LinkId) -> bool {
+        let Some(link) = self.links.get_mut(at) else {
+            return false;
+        };
+        let is_fresh = match link.purpose {
+            Purpose::Blocking => !link.owes() && !link.pendings.is_empty(),
+            Purpose::Watching => !link.was_ready,
+            _ => false,
+        };
+        if is_fresh && let Some(server) = self.view.servers.get(link.server) {
+            link.address = server.writer;
         }
+        is_fresh
     }
 
     fn answer_all_unknown(&mut self, at: LinkId) {
@@ -128,7 +159,7 @@ impl Engine {
     /// A server that owes an answer for too long is passed over: reads go to its copy, and nothing more
     /// is written to it until it is heard again.
     pub fn listen_for_silence(&mut self, at: LinkId) {
-        let least = self.settings.cache.silence.as_millis() as u64;
+        let least_ms = self.settings.cache.silence.as_millis() as u64;
         let is_strict = self.settings.cache.during_failover == DuringFailover::Strict;
         let Some(link) = self.links.get_mut(at) else {
             return;
@@ -146,7 +177,7 @@ impl Engine {
             return;
         };
         let silent_ms = self.now_ms.saturating_sub(link.heard_ms.max(oldest));
-        if silent_ms < least {
+        if silent_ms < link.pace.late_after_ms(least_ms) {
             return;
         }
         if !link.is_silent {
@@ -180,7 +211,9 @@ impl Engine {
             return;
         };
         let mut asked = 0;
-        for (pending, bytes) in link.with_bytes() {
+        // The beginning of its first answer may have been passed on.
+        let begun = usize::from(link.is_passing);
+        for (pending, bytes) in link.with_bytes().skip(begun) {
             let client = self.clients.get(pending.client as usize);
             let is_free = client.is_some_and(|client| {
                 client.generation == pending.generation && client.writes == 0
@@ -213,30 +246,53 @@ impl Engine {
         self.report_lane(at);
     }
 
-    /// `-READONLY` from who should take writes: it is a replica now, whoever told it so. The command was
-    /// certainly not done, and waits for the next one who takes writes.
-    pub fn is_refusal_of_a_replica(
-        &mut self,
-        at: LinkId,
-        pending: &Pending,
-        answer: &[u8],
-    ) -> bool {
-        let is_refusal = answer.starts_with(b"-READONLY");
-        if !is_refusal || pending.client == NOBODY {
-            return false;
-        }
-        let Some(link) = self.links.get(at) else {
+    /// An error by which a server says that it cannot serve now: it is a replica, or loads, or has lost its
+    /// primary. What it refused was certainly not done, and waits for the next who can.
+    pub fn takes_back(&mut self, at: LinkId, answer: &[u8]) -> bool {
+        let reason = match answer {
+            [
+                b'-',
+                b'R',
+                b'E',
+                b'A',
+                b'D',
+                b'O',
+                b'N',
+                b'L',
+                b'Y',
+                b' ',
+                ..,
+            ] => "it is a replica",
+            [b'-', b'L', b'O', b'A', b'D', b'I', b'N', b'G', b' ', ..] => "it loads its data",
+            [
+                b'-',
+                b'M',
+                b'A',
+                b'S',
+                b'T',
+                b'E',
+                b'R',
+                b'D',
+                b'O',
+                b'W',
+                b'N',
+                b' ',
+                ..,
+            ] => "it has lost its primary",
+            _ => return false,
+        };
+        let Some(link) = self.links.get_mut(at) else {
             return false;
         };
-        if !link.purpose.is_shared() {
+        let is_shared = link.purpose.is_shared();
+        let first = link.pendings.front_mut();
+        // What EXEC refuses is refused in part, for all that is known.
+        let Some(first) = first.filter(|first| is_shared && first.replies == 1 && !first.is_wait)
+        else {
             return false;
-        }
-        self.fail(
-            at,
-            pending,
-            "ERR lb: the server is a replica now; this was not done",
-        );
-        self.fail_link(at, "it is a replica");
+        };
+        first.is_refused = true;
+        self.fail_link(at, reason);
         true
     }
 
@@ -263,15 +319,8 @@ impl Engine {
             &[&b"WAIT"[..], replicas, timeout.to_string().as_bytes()],
         );
         let pending = Pending {
-            client: NOBODY,
-            generation: 0,
-            number: 0,
-            part: WHOLE,
-            bytes: 0,
-            replies: 1,
-            at_ms: self.now_ms,
-            is_read: true,
             is_wait: true,
+            ..Pending::for_nobody(self.now_ms)
         };
         Some((pending, command))
     }
@@ -323,20 +372,19 @@ impl Engine {
             return Ok(());
         };
         let role = field("role");
-        match link.purpose {
-            Purpose::Copy => {
-                if field("master_link_status") == "up" || field("master_sync_in_progress") == "0" {
-                    return Ok(());
-                }
-                Err("the copy has not caught up".to_owned())
-            }
-            _ if role != "master" => Err(format!("its role is {role}")),
-            Purpose::Gutter => Ok(()),
-            _ => match &server.run_id {
-                Some(run_id) if **run_id == *field("run_id") => Ok(()),
-                Some(_) => Err("another process answers there".to_owned()),
-                None => Err("nobody has looked at it yet".to_owned()),
-            },
+        let known = match link.purpose {
+            // A copy that is being promoted has the same data.
+            Purpose::Copy => &server.copy_run_id,
+            _ if role != "master" => return Err(format!("its role is {role}")),
+            _ => &server.run_id,
+        };
+        if field("loading") == "1" {
+            return Err("it loads its data".to_owned());
+        }
+        match known {
+            Some(run_id) if **run_id == *field("run_id") => Ok(()),
+            Some(_) => Err("another process answers there".to_owned()),
+            None => Err("nobody has looked at it yet".to_owned()),
         }
     }
 
@@ -373,15 +421,45 @@ impl Engine {
                     }
                     self.connect_link(at);
                 }
+                Fate::Diverts(by) => self.divert(at, by),
                 Fate::Ends => self.end_lane(at),
             }
         }
         // Connected before it is needed.
         for server in self.owners() {
-            if self.view.servers[server].copy.is_some() {
-                self.lane(server, Purpose::Copy, false);
+            for is_resp3 in [false, true] {
+                if self.lanes[server][place_of(Purpose::Writer, is_resp3)].is_some() {
+                    self.lane(server, Purpose::Copy, is_resp3);
+                }
             }
         }
+    }
+
+    /// Another server takes the keys: what waits goes there.
+    fn divert(&mut self, at: LinkId, by: usize) {
+        if let Some(link) = self.links.get(at)
+            && !matches!(link.state, State::Down { .. })
+        {
+            self.fail_link(at, "another server takes its keys");
+        }
+        let Some(link) = self.links.get_mut(at) else {
+            return;
+        };
+        let is_resp3 = link.is_resp3;
+        if link.pendings.is_empty() {
+            return;
+        }
+        let (out, all) = link.take_unanswered();
+        let Some(lane) = self.lane(by, Purpose::Gutter, is_resp3) else {
+            return;
+        };
+        for (mut pending, range, _) in all {
+            pending.at_ms = self.now_ms;
+            if let Some(link) = self.links.get_mut(lane) {
+                link.push(pending, |buffer| buffer.extend_from_slice(&out[range]));
+            }
+        }
+        self.touch_link(lane);
     }
 
     fn end_lane(&mut self, at: LinkId) {
@@ -403,6 +481,8 @@ impl Engine {
 enum Fate {
     Stays,
     Moves(std::net::SocketAddr),
+    /// Its commands go to that server.
+    Diverts(usize),
     Ends,
 }
 
@@ -411,17 +491,15 @@ fn fate(view: &View, link: &Link) -> Fate {
     let Some(server) = view.servers.get(link.server) else {
         return Fate::Ends;
     };
-    let wanted = match link.purpose {
-        Purpose::Copy => server.copy,
-        Purpose::Gutter => Some(server.writer),
-        _ if matches!(server.serving, Serving::Spare(_)) => None,
+    let wanted = match (link.purpose, server.serving) {
+        (Purpose::Copy, _) => server.copy,
+        (Purpose::Writer, Serving::Spare(by)) => return Fate::Diverts(by),
         _ => Some(server.writer),
     };
     match wanted {
         Some(address) if address == link.address => Fate::Stays,
         Some(address) => Fate::Moves(address),
-        None if link.purpose == Purpose::Copy => Fate::Ends,
-        None => Fate::Stays,
+        None => Fate::Ends,
     }
 }
 

@@ -16,6 +16,10 @@ pub(super) enum How {
     Cursor { server: u64, servers: u64 },
     /// What is said when all have answered, whatever they said.
     Fixed(Vec<u8>),
+    /// Texts are put behind each other.
+    Texts,
+    /// The numbers of clients closed: OK if any was.
+    Killed,
 }
 
 /// Parts of an answer under way.
@@ -68,6 +72,11 @@ impl Gather {
         match &self.how {
             How::Values(order) => values(order, &parts),
             How::AllOk | How::Fixed(_) => b"+OK\r\n".to_vec(),
+            How::Texts => texts(&parts),
+            How::Killed if parts.iter().all(|part| reply::integer(part) == Some(0)) => {
+                b"-ERR No such client\r\n".to_vec()
+            }
+            How::Killed => b"+OK\r\n".to_vec(),
             How::Cursor { server, servers } => cursor(&parts[0], *server, *servers),
             How::Join(join) => joined(*join, &parts, is_resp3),
         }
@@ -88,6 +97,13 @@ fn values(order: &[(u32, u32)], parts: &[Vec<u8>]) -> Vec<u8> {
             None => write::nil(&mut out, false),
         }
     }
+    out
+}
+
+fn texts(parts: &[Vec<u8>]) -> Vec<u8> {
+    let texts: Vec<_> = parts.iter().filter_map(|part| reply::text(part)).collect();
+    let mut out = Vec::new();
+    write::bulk(&mut out, &texts.concat());
     out
 }
 

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use super::pace::Pace;
 use super::stream::Stream;
 use crate::wire::resp::reply::Scan;
 
@@ -34,11 +35,42 @@ pub(super) struct Pending {
     pub bytes: u32,
     /// Replies to it; only the last counts.
     pub replies: u32,
-    /// When it was given to the connection.
+    /// When it was given to this connection.
     pub at_ms: u64,
+    /// When it began to wait for an answer, here or on another connection.
+    pub since_ms: u64,
     pub is_read: bool,
     /// A `WAIT` of ours: it decides about those in front of it.
     pub is_wait: bool,
+    /// The server said that it does not do it: it is as if it had not been sent.
+    pub is_refused: bool,
+}
+
+impl Pending {
+    /// For the answer, whole, with that number to a client, where nothing is counted as a write.
+    pub fn for_client(client: usize, generation: u32, number: u32, at_ms: u64) -> Self {
+        Self {
+            client: client as u32,
+            generation,
+            number,
+            part: WHOLE,
+            bytes: 0,
+            replies: 1,
+            at_ms,
+            since_ms: at_ms,
+            is_read: true,
+            is_wait: false,
+            is_refused: false,
+        }
+    }
+
+    /// For an answer that nobody wants.
+    pub fn for_nobody(at_ms: u64) -> Self {
+        Self {
+            client: NOBODY,
+            ..Self::for_client(0, 0, 0, at_ms)
+        }
+    }
 }
 
 /// What a connection is for.
@@ -96,9 +128,14 @@ pub(super) struct Link {
     /// The first byte that was not written.
     written: usize,
     pub pendings: VecDeque<Pending>,
-    /// A reply's beginning.
+    /// A reply's beginning, or what of it was not passed on yet.
     pub rest: Vec<u8>,
     pub scan: Scan,
+    /// The reply that is coming is passed on piece by piece.
+    pub is_passing: bool,
+    /// It was ready once: what it owes may have been done.
+    pub was_ready: bool,
+    pub pace: Pace,
     /// When it was heard last.
     pub heard_ms: u64,
     pub is_dirty: bool,
@@ -138,6 +175,9 @@ impl Link {
             pendings: VecDeque::new(),
             rest: Vec::new(),
             scan: Scan::default(),
+            is_passing: false,
+            was_ready: false,
+            pace: Pace::default(),
             heard_ms: 0,
             is_dirty: false,
             is_full: false,
@@ -216,6 +256,37 @@ impl Link {
         (out, all)
     }
 
+    /// Whether any byte of what was not answered was written.
+    pub fn owes(&self) -> bool {
+        self.written > self.head
+    }
+
+    /// Takes those commands of which no byte was written and that began to wait at `until_ms` or before.
+    pub fn take_unwritten(&mut self, until_ms: u64) -> Vec<Pending> {
+        if !self.pendings.iter().any(|p| p.since_ms <= until_ms) {
+            return Vec::new();
+        }
+        let mut start = self.head;
+        let mut taken = Vec::new();
+        let written = self.written;
+        let (mut kept, mut out) = (VecDeque::new(), Vec::new());
+        for pending in self.pendings.drain(..) {
+            let range = start..start + pending.bytes as usize;
+            start = range.end;
+            if range.start >= written && pending.since_ms <= until_ms {
+                taken.push(pending);
+            } else {
+                out.extend_from_slice(&self.out[range]);
+                kept.push_back(pending);
+            }
+        }
+        self.written -= self.head;
+        self.head = 0;
+        self.out = out;
+        self.pendings = kept;
+        taken
+    }
+
     /// The bytes of each command that was not answered, in order.
     pub fn with_bytes(&mut self) -> impl Iterator<Item = (&mut Pending, &[u8])> {
         let mut start = self.head;
@@ -231,6 +302,7 @@ impl Link {
     /// Forgets the connection; what was not answered stays.
     pub fn reset(&mut self) {
         self.stream = None;
+        self.is_passing = false;
         self.rest = Vec::new();
         self.scan = Scan::default();
         self.is_full = false;

@@ -14,6 +14,8 @@ const KETAMA_POINTS: f32 = 160.0;
 /// Where keys are. Servers are numbered: layer one first, then the spares.
 #[derive(Debug)]
 pub(super) struct Placement {
+    /// Who owns each slot: small enough to stay in the processor's cache, as it is asked for each key.
+    owners: Vec<u16>,
     /// Who owns each slot, and who takes its place.
     ladders: Vec<Ladder>,
     /// Ascending points and their owners, where keys are placed as nutcracker does.
@@ -43,8 +45,11 @@ impl Placement {
             _ => None,
         };
         let continuum = (cache.hash == HashKind::Ketama).then(|| continuum(cache));
+        let ladders = maglev::build(&candidates, SLOTS, Spill::Both);
+        let owner = |ladder: &Ladder| ladder[0].unwrap_or_default();
         Self {
-            ladders: maglev::build(&candidates, SLOTS, Spill::Both),
+            owners: ladders.iter().map(owner).collect(),
+            ladders,
             continuum,
             only,
         }
@@ -59,8 +64,7 @@ impl Placement {
         match &self.continuum {
             None => {
                 let slot = maglev::slot_of_key(part, SLOTS);
-                let ladder = self.ladders.get(slot);
-                usize::from(ladder.and_then(|ladder| ladder[0]).unwrap_or_default())
+                usize::from(self.owners.get(slot).copied().unwrap_or_default())
             }
             Some(continuum) => {
                 let hash = fnv1a_64(part);

@@ -164,6 +164,22 @@ impl Engine {
         }
     }
 
+    /// What waited on a connection of a client's own was not taken in time: it waits no longer.
+    pub fn private_given_up(&mut self, at: LinkId) {
+        let Some(link) = self.links.get(at).filter(|link| link.pendings.is_empty()) else {
+            return;
+        };
+        let owner = link.owner as usize;
+        self.drop_link(at);
+        if let Some(client) = self.clients.get_mut(owner)
+            && let Some(more) = &mut client.more
+        {
+            more.blocking = more.blocking.filter(|link| *link != at);
+            more.watch = more.watch.filter(|(link, _)| *link != at);
+        }
+        self.unblock(owner);
+    }
+
     /// A connection of a client's own has failed; what it owes is answered by the caller.
     pub fn private_failed(&mut self, at: LinkId) {
         let Some(link) = self.links.get(at) else {

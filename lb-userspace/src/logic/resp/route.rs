@@ -42,8 +42,12 @@ impl Engine {
         };
         if link.pendings.len() >= queue || link.held_bytes() > HELD_BYTES_MAX {
             self.tally.queue_full += 1;
+            let is_private = !link.purpose.is_shared();
             let text = "ERR lb: too many commands wait for this server; it was not done";
             self.answer_error(errand, text);
+            if is_private {
+                self.unblock(errand.client);
+            }
             return;
         }
         if !errand.is_read && link.purpose.is_shared() {
@@ -52,16 +56,12 @@ impl Engine {
         if !link.is_ready() {
             self.tally.commands_waited += 1;
         }
+        let generation = client.generation;
         let pending = Pending {
-            client: errand.client as u32,
-            generation: client.generation,
-            number: errand.number,
             part: errand.part,
-            bytes: 0,
             replies: errand.replies,
-            at_ms: self.now_ms,
             is_read: errand.is_read,
-            is_wait: false,
+            ..Pending::for_client(errand.client, generation, errand.number, self.now_ms)
         };
         link.push(pending, write);
         self.touch_link(at);
@@ -71,7 +71,7 @@ impl Engine {
     fn way(&mut self, errand: &Errand, is_resp3: bool) -> Option<LinkId> {
         match self.view.servers.get(errand.server)?.serving {
             Serving::Writer => {}
-            Serving::Spare(_) => return self.way_to_spare(errand, is_resp3),
+            Serving::Spare(by) => return self.way_to_spare(by, is_resp3),
         }
         let writer = self.lane(errand.server, Purpose::Writer, is_resp3)?;
         if errand.is_read
@@ -98,8 +98,8 @@ impl Engine {
             return None;
         }
         let copy = self.lane(errand.server, Purpose::Copy, is_resp3)?;
-        self.links.get(copy).filter(|link| link.is_ready())?;
-        Some(copy)
+        let link = self.links.get(copy)?;
+        (link.is_ready() && !link.is_silent).then_some(copy)
     }
 
     /// The shared connection for a purpose; made when it is first asked for.
@@ -118,6 +118,10 @@ impl Engine {
             .insert(Link::new(server, purpose, is_resp3, address));
         self.lanes[server][place] = Some(lane);
         self.connect_link(lane);
+        if purpose == Purpose::Writer {
+            // Connected before it is needed.
+            self.lane(server, Purpose::Copy, is_resp3);
+        }
         Some(lane)
     }
 
@@ -137,17 +141,11 @@ impl Engine {
     /// Answers a command, or a part of one, with an error.
     pub fn answer_error(&mut self, errand: &Errand, text: &str) {
         let generation = self.clients.get(errand.client).map(|c| c.generation);
+        let generation = generation.unwrap_or_default();
+        // It was not counted as a write, and is not counted off.
         let pending = Pending {
-            client: errand.client as u32,
-            generation: generation.unwrap_or_default(),
-            number: errand.number,
             part: errand.part,
-            bytes: 0,
-            replies: 1,
-            at_ms: self.now_ms,
-            // It was not counted as a write, and must not be counted off.
-            is_read: true,
-            is_wait: false,
+            ..Pending::for_client(errand.client, generation, errand.number, self.now_ms)
         };
         self.fail(usize::MAX, &pending, text);
     }
@@ -182,37 +180,36 @@ impl Engine {
         !self.doubtful.is_empty() || self.links.iter().any(|(_, link)| waits(link))
     }
 
-    /// Commands that no server took in time were certainly not done, and are told so.
+    /// Commands that no server took in time were certainly not done, and are told so. A server that took
+    /// some, and is not heard for as long, is given up.
     fn expire(&mut self, at: LinkId) {
-        let patience = self.settings.cache.failover_timeout.as_millis() as u64;
+        let patience_ms = self.settings.cache.failover_timeout.as_millis() as u64;
         let Some(link) = self.links.get_mut(at) else {
             return;
         };
-        if link.is_ready() && !link.is_silent || link.purpose == Purpose::Listening {
+        if link.purpose == Purpose::Listening || link.pendings.is_empty() {
             return;
         }
-        let oldest = link.pendings.front().map(|pending| pending.at_ms);
-        if oldest.is_none_or(|oldest| self.now_ms.saturating_sub(oldest) < patience) {
+        let oldest = link.pendings.front().map_or(0, |pending| pending.at_ms);
+        let quiet_ms = self.now_ms.saturating_sub(link.heard_ms.max(oldest));
+        if link.is_ready() && link.purpose.is_shared() && link.owes() && quiet_ms >= patience_ms {
+            self.fail_link(at, "it owes answers and was not heard for too long");
+        }
+        let Some(link) = self.links.get_mut(at) else {
+            return;
+        };
+        if link.is_ready() && !link.is_silent {
             return;
         }
-        let (out, all) = link.take_unanswered();
-        let mut late = Vec::new();
-        for (pending, range, may_be_done) in all {
-            let is_late = self.now_ms.saturating_sub(pending.at_ms) >= patience;
-            if is_late && !(may_be_done && link.is_ready()) {
-                late.push((pending, may_be_done));
-            } else {
-                link.push(pending, |buffer| buffer.extend_from_slice(&out[range]));
-                if may_be_done && link.is_ready() {
-                    let bytes = link.pendings.back().map_or(0, |pending| pending.bytes);
-                    link.wrote(bytes as usize);
-                }
-            }
-        }
-        for (pending, _) in late {
+        let is_shared = link.purpose.is_shared();
+        let late = link.take_unwritten(self.now_ms.saturating_sub(patience_ms));
+        for pending in &late {
             self.tally.commands_timed_out += 1;
             let text = "ERR lb: no server took this command in time; it was not done";
-            self.fail(at, &pending, text);
+            self.fail(at, pending, text);
+        }
+        if !late.is_empty() && !is_shared {
+            self.private_given_up(at);
         }
     }
 }

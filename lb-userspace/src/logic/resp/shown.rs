@@ -101,15 +101,7 @@ impl Resp {
                 }
             })
             .collect();
-        let is_away = |at: &usize| {
-            let server = &view.servers[*at];
-            server.serving != Serving::Writer
-                || (server.writer != cache.primaries[*at].address && server.copy.is_none())
-        };
-        let failover_share = (0..cache.primaries.len())
-            .filter(is_away)
-            .map(|at| shares[at])
-            .sum();
+        let failover_share = self.share_away(&shares, None);
         CacheStatus {
             authority: cache.authority.to_string(),
             hash: cache.hash.to_string(),

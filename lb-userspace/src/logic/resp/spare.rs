@@ -2,33 +2,13 @@
 
 use super::engine::Engine;
 use super::link::{LinkId, Purpose};
-use super::route::Errand;
 
 impl Engine {
-    /// The connection to the spare that takes a command.
-    pub fn way_to_spare(&mut self, errand: &Errand, is_resp3: bool) -> Option<LinkId> {
-        // Which of the spares is the same for all keys of the failed server, so that commands with
-        // several keys stay possible.
-        let name = self
-            .settings
-            .cache
-            .primaries
-            .get(errand.server)?
-            .name
-            .as_bytes();
-        let alternates: Vec<_> = self
-            .settings
-            .placement
-            .alternates(name, errand.server)
-            .collect();
-        let spare = alternates.into_iter().find(|other| {
-            matches!(
-                self.view.servers[*other].serving,
-                super::view::Serving::Writer
-            )
-        })?;
+    /// The connection to the server that takes the keys of one that has failed: the authority says which
+    /// and has emptied it. It is one for all keys, so that commands with several stay possible.
+    pub fn way_to_spare(&mut self, by: usize, is_resp3: bool) -> Option<LinkId> {
         self.tally.by_spares += 1;
-        self.lane(spare, Purpose::Gutter, is_resp3)
+        self.lane(by, Purpose::Gutter, is_resp3)
     }
 
     /// Tells the authority how a lane is.

@@ -57,7 +57,7 @@ impl Engine {
     pub fn tend_doubtful(&mut self) {
         let patience = self.settings.cache.failover_timeout.as_millis() as u64;
         for doubtful in std::mem::take(&mut self.doubtful) {
-            let waited = self.now_ms.saturating_sub(doubtful.pending.at_ms);
+            let waited = self.now_ms.saturating_sub(doubtful.pending.since_ms);
             if waited >= patience {
                 self.tally.commands_timed_out += 1;
                 let text = "ERR lb: nobody vouched for the server of this key in time";

@@ -5,7 +5,7 @@
 use super::dispatch::Request;
 use super::engine::Engine;
 use super::join::{Gather, How};
-use super::link::{LinkId, Pending, Purpose, State, WHOLE};
+use super::link::{LinkId, Pending, Purpose, State};
 use super::more::Subscriptions;
 use crate::wire::resp::{reply, write};
 
@@ -78,15 +78,8 @@ impl Engine {
         let generation = client.generation;
         for (part, link) in (0..).zip(links) {
             let pending = Pending {
-                client: at as u32,
-                generation,
-                number,
                 part,
-                bytes: 0,
-                replies: 1,
-                at_ms: self.now_ms,
-                is_read: true,
-                is_wait: false,
+                ..Pending::for_client(at, generation, number, self.now_ms)
             };
             if let Some(link) = self.links.get_mut(link) {
                 link.push(pending, |out| {
@@ -205,15 +198,8 @@ impl Engine {
             link.address = address;
             link.state = State::Down { retry_ms };
             let again = Pending {
-                client: super::link::NOBODY,
-                generation: 0,
-                number: 0,
-                part: WHOLE,
-                bytes: 0,
                 replies: count as u32,
-                at_ms: self.now_ms,
-                is_read: true,
-                is_wait: false,
+                ..Pending::for_nobody(self.now_ms)
             };
             link.push(again, |out| out.extend_from_slice(&commands));
         } else {

@@ -126,15 +126,14 @@ impl Engine {
                 self.say(at, b"+OK\r\n");
             }
             "discard" => {
-                let taken = client
-                    .more
-                    .as_mut()
-                    .and_then(|more| more.transaction.take());
-                if taken.is_none() {
+                if client.more().transaction.is_none() {
                     self.refuse(at, "ERR DISCARD without MULTI");
                     return true;
                 }
-                self.unwatch(at);
+                if !self.may_unwatch(at) {
+                    return false;
+                }
+                self.end_transaction(at);
                 self.say(at, b"+OK\r\n");
             }
             "exec" => return self.exec(request),
@@ -156,32 +155,33 @@ impl Engine {
         let Some(client) = self.clients.get_mut(at) else {
             return true;
         };
-        let taken = client
-            .more
-            .as_mut()
-            .and_then(|more| more.transaction.take());
-        let Some(transaction) = taken else {
+        let watch = client.more().watch;
+        let Some(transaction) = &client.more().transaction else {
             self.refuse(at, "ERR EXEC without MULTI");
             return true;
         };
-        if transaction.is_spoilt {
-            self.unwatch(at);
-            let text = "EXECABORT Transaction discarded because of previous errors.";
-            self.refuse(at, text);
-            return true;
-        }
-        let watch = client.more().watch;
         let server = watch
             .map(|(_, server)| server)
             .or(transaction.server)
             .unwrap_or(any);
-        if transaction.server.is_some_and(|other| other != server) {
-            self.unwatch(at);
-            let text = "CROSSSLOT lb: the keys of a transaction have to be on the server of those that \
-                        are watched; give them a common {tag}";
+        let is_elsewhere = transaction.server.is_some_and(|other| other != server);
+        if transaction.is_spoilt || is_elsewhere {
+            let text = if transaction.is_spoilt {
+                "EXECABORT Transaction discarded because of previous errors."
+            } else {
+                "CROSSSLOT lb: the keys of a transaction have to be on the server of those that are \
+                 watched; give them a common {tag}"
+            };
+            if !self.may_unwatch(at) {
+                return false;
+            }
+            self.end_transaction(at);
             self.refuse(at, text);
             return true;
         }
+        let Some(transaction) = client.more().transaction.take() else {
+            return true;
+        };
         let errand = Errand {
             client: at,
             number: client.expect(),
@@ -196,7 +196,7 @@ impl Engine {
             out.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
         };
         match watch {
-            Some((link, _)) if self.links.contains(link) => {
+            Some((link, _)) if self.watches(at, link) => {
                 self.hold(at, Hold::Blocked);
                 self.send_on(link, &errand, write);
             }
@@ -235,7 +235,7 @@ impl Engine {
             .get_mut(at)
             .and_then(|client| client.more().watch);
         let link = match watch {
-            Some((link, watched)) if self.links.contains(link) => {
+            Some((link, watched)) if self.watches(at, link) => {
                 if watched != server {
                     let text = "CROSSSLOT lb: watched keys have to be on one server; give them a common \
                                 {tag}";
@@ -262,7 +262,7 @@ impl Engine {
     pub fn on_watching_link(&mut self, request: &Request<'_>, server: usize) -> Option<bool> {
         let client = self.clients.get(request.client)?;
         let (link, watched) = client.more.as_ref()?.watch?;
-        if watched != server || !self.links.contains(link) {
+        if watched != server || !self.watches(request.client, link) {
             return None;
         }
         self.on_own_link(request, link, server);
@@ -285,11 +285,34 @@ impl Engine {
         self.send_on(link, &errand, |out| out.extend_from_slice(bytes));
     }
 
+    /// Whether that is still the connection on which a client watches: one that was lost may have left
+    /// its place to another.
+    fn watches(&self, at: usize, link: LinkId) -> bool {
+        let link = self.links.get(link);
+        link.is_some_and(|link| link.purpose == Purpose::Watching && link.owner as usize == at)
+    }
+
+    /// Whether what is watched can be given up now: its connection may still owe answers.
+    fn may_unwatch(&mut self, at: usize) -> bool {
+        let client = self.clients.get(at);
+        let more = client.and_then(|client| client.more.as_ref());
+        more.is_none_or(|more| more.watch.is_none()) || self.is_alone(at)
+    }
+
+    fn end_transaction(&mut self, at: usize) {
+        if let Some(client) = self.clients.get_mut(at) {
+            client.more().transaction = None;
+        }
+        self.unwatch(at);
+    }
+
     /// Gives up what is watched.
     fn unwatch(&mut self, at: usize) {
         let client = self.clients.get_mut(at);
         let more = client.and_then(|client| client.more.as_mut());
-        if let Some((link, _)) = more.and_then(|more| more.watch.take()) {
+        if let Some((link, _)) = more.and_then(|more| more.watch.take())
+            && self.watches(at, link)
+        {
             self.give_back(link);
         }
     }

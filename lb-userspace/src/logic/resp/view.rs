@@ -23,6 +23,8 @@ pub(super) struct Server {
     pub epoch: u64,
     /// Where they may be read meanwhile; `None` where that is nowhere.
     pub copy: Option<SocketAddr>,
+    /// The process of the copy that has caught up.
+    pub copy_run_id: Option<Arc<str>>,
     pub serving: Serving,
     /// The process that may serve, as it calls itself; `None`: nobody yet.
     pub run_id: Option<Arc<str>>,
@@ -36,7 +38,6 @@ pub(super) struct Server {
 pub(super) enum Serving {
     /// By the writer.
     Writer,
-    /// It has failed and has no copy that could take its place: by others, empty at first. The number
-    /// tells one failure from the next.
-    Spare(u64),
+    /// It has failed and has no copy that could take its place: by that other server, empty at first.
+    Spare(usize),
 }

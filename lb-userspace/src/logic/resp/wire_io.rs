@@ -129,6 +129,7 @@ impl Engine {
             link.since_ms = now_ms;
             link.heard_ms = now_ms;
             link.failures = 0;
+            link.was_ready = true;
             for pending in &mut link.pendings {
                 pending.at_ms = pending.at_ms.max(now_ms);
             }
@@ -174,7 +175,9 @@ impl Engine {
         }
     }
 
-    pub fn read_link(&mut self, at: LinkId) {
+    /// Reads what there is. `is_closed`: the end of the stream is there as well, and has to be read: nobody
+    /// tells of it again.
+    pub fn read_link(&mut self, at: LinkId, is_closed: bool) {
         let mut scratch = self.take_scratch();
         let mut failure = None;
         while let Some(link) = self.links.get_mut(at) {
@@ -212,7 +215,7 @@ impl Engine {
                         .links
                         .get(at)
                         .is_none_or(|link| link.generation != generation);
-                    if is_all || is_other {
+                    if (is_all && !is_closed) || is_other {
                         break;
                     }
                 }
@@ -263,6 +266,12 @@ impl Engine {
                 None => break,
             }
         }
+        let left = &buffer[taken..];
+        if !left.is_empty() {
+            let passed = self.pass(at, left, scan.passable(left.len()));
+            scan.pass(passed);
+            taken += passed;
+        }
         let Some(link) = self.links.get_mut(at) else {
             return Ok(());
         };
@@ -286,6 +295,14 @@ impl Engine {
         if !link.is_ready() {
             return self.greeted(at, answer);
         }
+        if link.is_passing {
+            // The end of what was passed on.
+            link.is_passing = false;
+            if let Some(pending) = link.answered() {
+                self.deliver(at, &pending, answer);
+            }
+            return Ok(());
+        }
         if link.purpose == Purpose::Listening {
             return self.heard(at, answer);
         }
@@ -305,12 +322,17 @@ impl Engine {
             self.ask_again_when_vouched(at);
             return Ok(());
         }
+        if answer.first() == Some(&b'-') && self.takes_back(at, answer) {
+            return Ok(());
+        }
+        let now_ms = self.now_ms;
         let Some(link) = self.links.get_mut(at) else {
             return Ok(());
         };
         let Some(pending) = link.answered() else {
             return Ok(());
         };
+        link.pace.record(now_ms.saturating_sub(pending.at_ms));
         if pending.is_wait {
             self.confirmed(at, answer);
             return Ok(());
@@ -318,9 +340,6 @@ impl Engine {
         if self.settings.is_sync && link.purpose == Purpose::Writer {
             link.waiting.push_back((pending, answer.len()));
             link.waiting_bytes.extend_from_slice(answer);
-            return Ok(());
-        }
-        if self.is_refusal_of_a_replica(at, &pending, answer) {
             return Ok(());
         }
         self.deliver(at, &pending, answer);

@@ -11,6 +11,9 @@ use super::statements::Prepared;
 pub enum Awaited {
     /// Whatever comes up to ReadyForQuery: a simple query or a function call.
     Query,
+    /// ReadyForQuery, which the client gets; nothing else does it get of a query that we sent by
+    /// ourselves.
+    OwnQuery,
     /// ReadyForQuery.
     Sync,
     /// ParseComplete. The statement's id if it is one of ours, else 0.
@@ -69,12 +72,17 @@ impl Answers {
         self.awaited.is_empty() && self.state == b'I' && !self.skipping
     }
 
+    /// Whether what comes answers a query that we sent by ourselves.
+    pub fn is_own_query(&self) -> bool {
+        self.awaited.front() == Some(&Awaited::OwnQuery)
+    }
+
     /// A message was sent.
     pub fn sent(&mut self, awaited: Awaited, prepared: &mut Prepared) {
         match awaited {
             // Ignored by a server that takes COPY data.
             Awaited::Sync if self.copying_in => {}
-            Awaited::Sync | Awaited::Query => {
+            Awaited::Sync | Awaited::Query | Awaited::OwnQuery => {
                 self.skipping = false;
                 self.awaited.push_back(awaited);
             }
@@ -112,7 +120,7 @@ impl Answers {
         self.copying_in = false;
         loop {
             match self.awaited.front() {
-                Some(Awaited::Query | Awaited::Sync) => return,
+                Some(Awaited::Query | Awaited::OwnQuery | Awaited::Sync) => return,
                 Some(&ignored) => {
                     undo(ignored, prepared);
                     self.awaited.pop_front();
@@ -147,7 +155,7 @@ impl Answers {
         self.state = state;
         self.copying_in = false;
         while let Some(awaited) = self.awaited.pop_front() {
-            if matches!(awaited, Awaited::Query | Awaited::Sync) {
+            if matches!(awaited, Awaited::Query | Awaited::OwnQuery | Awaited::Sync) {
                 break;
             }
             undo(awaited, prepared);

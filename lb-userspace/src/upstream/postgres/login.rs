@@ -196,7 +196,7 @@ impl Login<'_> {
 
     fn lacks(&self, what: &str) -> ServerError {
         ServerError::Credentials(format!(
-            "the server asks user {:?} for a password, and users_file does not have {what}",
+            "the server asks user {:?} for a password, and neither users_file nor the login has {what}",
             self.user
         ))
     }

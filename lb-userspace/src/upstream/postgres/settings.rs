@@ -19,6 +19,20 @@ impl PartialEq for Settings {
     }
 }
 
+/// Settings of which SET takes several words, and would take a list in quotes for one of them.
+const LISTS_OF_NAMES: [&str; 5] = [
+    "search_path",
+    "temp_tablespaces",
+    "local_preload_libraries",
+    "session_preload_libraries",
+    "shared_preload_libraries",
+];
+/// SET where it will do: it takes no snapshot, after which a transaction's isolation is settled.
+const SET: &str = "SET ";
+const SET_CONFIG: &str = "SELECT pg_catalog.set_config(";
+const SET_CONFIG_LASTS: &str = ", false)";
+const SET_CONFIG_LOCAL: &str = ", true)";
+
 /// When so many sets are held, those that nobody has any more are forgotten.
 const SWEEP_AT: usize = 1024;
 
@@ -70,6 +84,16 @@ impl Settings {
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.0.0.get(name).map(Vec::as_slice)
     }
+
+    /// What is set, each with the statement that makes it so.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let settings = self.0.0.iter();
+        settings.map(|(name, sql)| (name.as_str(), sql.as_slice()))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.0.is_empty()
+    }
 }
 
 impl Map {
@@ -90,13 +114,23 @@ impl Map {
     /// As a configuration file would set it: lists are lists, not one quoted word.
     fn configure(&mut self, name: &str, value: &str) {
         let name = name.to_ascii_lowercase();
-        let sql = format!(
-            "SELECT pg_catalog.set_config({}, {}, false)",
-            literal(&name),
-            literal(value)
-        );
+        let value = literal(value);
+        let sql = if LISTS_OF_NAMES.contains(&name.as_str()) {
+            format!("{SET_CONFIG}{}, {value}{SET_CONFIG_LASTS}", literal(&name))
+        } else {
+            format!("{SET}{} TO {value}", identifier(&name))
+        };
         self.0.insert(name, sql.into_bytes());
     }
+}
+
+/// The same statement of a login's setting, for the open transaction only.
+pub fn local(sql: &[u8]) -> Vec<u8> {
+    if let Some(call) = sql.strip_suffix(SET_CONFIG_LASTS.as_bytes()) {
+        return [call, SET_CONFIG_LOCAL.as_bytes()].concat();
+    }
+    let rest = sql.strip_prefix(SET.as_bytes()).unwrap_or(sql);
+    [b"SET LOCAL ", rest].concat()
 }
 
 /// `-c name=value`, `-cname=value` and `--name=value`, as PostgreSQL's command line has them.
@@ -207,7 +241,7 @@ mod tests {
         assert_eq!(there, quoted);
         let back = String::from_utf8(script(&two, &one)).expect("SQL is text");
         assert!(
-            back.contains("set_config('application_name', 'o''x', false)"),
+            back.contains(r#"SET "application_name" TO 'o''x';"#),
             "{back}"
         );
     }
@@ -215,6 +249,16 @@ mod tests {
     #[test]
     fn options_are_settings() {
         let map = of(&[("options", "-c search_path=a,b --work-mem=1MB -cx=a\\ b")]);
+        let search_path = String::from_utf8_lossy(&map.0["search_path"]);
+        assert!(
+            search_path.ends_with("set_config('search_path', 'a,b', false)"),
+            "{search_path}"
+        );
+        assert!(local(&map.0["search_path"]).ends_with(b"'a,b', true)"));
+        assert_eq!(
+            local(&map.0["work_mem"]),
+            br#"SET LOCAL "work_mem" TO '1MB'"#
+        );
         let names: Vec<_> = map.0.keys().map(String::as_str).collect();
         assert_eq!(names, ["search_path", "work_mem", "x"]);
         assert!(String::from_utf8_lossy(&map.0["x"]).contains("'a b'"));

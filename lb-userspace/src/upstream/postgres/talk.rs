@@ -101,21 +101,47 @@ impl<T> Server<T> {
         Ok(rows)
     }
 
+    /// Runs one statement whose `$1`, `$2` … are these texts; returns all its rows.
+    ///
+    /// # Errors
+    /// The server's first error, or that of the connection.
+    pub async fn rows_with(
+        &mut self,
+        sql: &[u8],
+        parameters: &[&str],
+    ) -> Result<Vec<Row>, ServerError> {
+        let mut sent = Vec::new();
+        write::run(&mut sent, sql, parameters);
+        let mut rows = Vec::new();
+        self.exchange(&sent, 1, |_, row| rows.push(row)).await?;
+        Ok(rows)
+    }
+
     async fn each_row(
         &mut self,
         queries: &[&[u8]],
-        mut take: impl FnMut(usize, Row),
+        take: impl FnMut(usize, Row),
     ) -> Result<(), ServerError> {
         let mut sent = Vec::new();
         for sql in queries {
             write::query(&mut sent, sql);
         }
-        self.stream.write_all(&sent).await?;
+        self.exchange(&sent, queries.len(), take).await
+    }
+
+    /// Sends what is answered by so many ReadyForQuery, and takes the rows of each.
+    async fn exchange(
+        &mut self,
+        sent: &[u8],
+        count: usize,
+        mut take: impl FnMut(usize, Row),
+    ) -> Result<(), ServerError> {
+        self.stream.write_all(sent).await?;
         self.stream.flush().await?;
         let mut reader = Reader::of(std::mem::take(&mut self.partial));
         let mut told = Vec::new();
         let mut outcome = Ok(());
-        for query in 0..queries.len() {
+        for query in 0..count {
             loop {
                 let (tag, body) = reader.next(&mut self.stream).await?;
                 match tag {

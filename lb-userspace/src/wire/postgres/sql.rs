@@ -9,7 +9,7 @@ pub enum Trace {
     /// Nothing that this look can see.
     #[default]
     Nothing,
-    /// A setting: the statement begins with SET or RESET.
+    /// A setting: the statement begins with SET, RESET or DISCARD.
     Setting,
     /// Something that only this server connection has: the session must keep it.
     Pinned,
@@ -21,17 +21,15 @@ pub fn trace(sql: &[u8]) -> Trace {
     if leaves_something(sql) {
         return Trace::Pinned;
     }
-    match word(sql) {
-        Some((word, _))
-            if word.eq_ignore_ascii_case(b"set") || word.eq_ignore_ascii_case(b"reset") =>
-        {
-            Trace::Setting
-        }
-        _ => Trace::Nothing,
+    let is = |begins: &[u8]| word(sql).is_some_and(|(word, _)| word.eq_ignore_ascii_case(begins));
+    if is(b"set") || is(b"reset") || is(b"discard") {
+        Trace::Setting
+    } else {
+        Trace::Nothing
     }
 }
 
-/// Temporary objects, advisory locks of the session, cursors with hold, `set_config`.
+/// Temporary objects, advisory locks of the session, cursors with hold, `set_config`, `pg_temp`.
 fn leaves_something(sql: &[u8]) -> bool {
     // Every such word has one of two rare letters in it, so most texts are left after one pass.
     memchr::memchr3_iter(b'_', b'W', b'w', sql).any(|at| {
@@ -40,6 +38,7 @@ fn leaves_something(sql: &[u8]) -> bool {
             let is = |word: &[u8]| starts_with(&from[1..], word);
             return is(b"advisory_lock")
                 || is(b"try_advisory_lock")
+                || (is(b"temp") && ends_with(&sql[..at], b"pg"))
                 || (is(b"config") && ends_with(&sql[..at], b"set") && !is_local(from));
         }
         starts_with(from, b"with hold")
@@ -53,7 +52,7 @@ fn is_local(call: &[u8]) -> bool {
     memmem::find(&call, b"true").is_some()
 }
 
-/// `CREATE TEMP …`, `CREATE LOCAL TEMPORARY …`, `SELECT … INTO TEMP …`, `pg_temp.…`.
+/// `CREATE TEMP …`, `CREATE LOCAL TEMPORARY …`, `SELECT … INTO TEMP …`.
 fn mentions_temporary(sql: &[u8]) -> bool {
     memchr::memchr2_iter(b't', b'T', sql).any(|at| {
         let begins_a_word = at == 0 || !is_letter(sql[at - 1]);
@@ -68,7 +67,7 @@ fn mentions_temporary(sql: &[u8]) -> bool {
                         && !from.get(9).is_some_and(|&byte| is_letter(byte))
                 }
             }
-    }) || memmem::find(sql, b"pg_temp").is_some()
+    })
 }
 
 /// What a SET statement sets.
@@ -76,8 +75,12 @@ fn mentions_temporary(sql: &[u8]) -> bool {
 pub enum Set {
     /// A setting of the session by its name in lower case; running the text again sets it again.
     Session(String),
+    /// A setting of the session goes back to what it was at the login.
+    Default(String),
     /// Something that ends with the transaction.
     Local,
+    /// For the rest of the transaction, a setting is what it was at the login.
+    LocalDefault(String),
     /// More than one statement, or nothing that is known.
     Unknown,
 }
@@ -100,18 +103,60 @@ pub fn set(sql: &[u8]) -> Set {
         rest = after;
         String::from_utf8(word.to_ascii_lowercase()).ok()
     };
+    let mut is_local = false;
     let first = match lower().as_deref() {
         Some("session") => lower(),
-        Some("local" | "transaction" | "constraints") => return Set::Local,
+        Some("local") => {
+            is_local = true;
+            lower()
+        }
+        Some("transaction" | "constraints") => return Set::Local,
         first => first.map(str::to_owned),
     };
-    match first.as_deref() {
-        Some("characteristics") => Set::Session("session characteristics".to_owned()),
-        Some("authorization") | None => Set::Unknown,
-        Some("time") => Set::Session("timezone".to_owned()),
-        Some("names") => Set::Session("client_encoding".to_owned()),
-        Some(name) => Set::Session(name.to_owned()),
+    let name = match first.as_deref() {
+        Some("characteristics") => return Set::Session("session characteristics".to_owned()),
+        Some("authorization") | None => return Set::Unknown,
+        Some("time") => {
+            // SET TIME ZONE
+            let _ = lower();
+            "timezone".to_owned()
+        }
+        Some("names") => "client_encoding".to_owned(),
+        Some(name) => name.to_owned(),
+    };
+    match (is_default(&name, rest), is_local) {
+        (true, true) => Set::LocalDefault(name),
+        (true, false) => Set::Default(name),
+        (false, true) => Set::Local,
+        (false, false) => Set::Session(name),
     }
+}
+
+/// Whether what follows the name in a SET means the default.
+fn is_default(name: &str, rest: &[u8]) -> bool {
+    let rest = rest.trim_ascii();
+    let value = match rest.strip_prefix(b"=") {
+        Some(value) => value.trim_ascii_start(),
+        None => match word(rest) {
+            Some((to, value)) if to.eq_ignore_ascii_case(b"to") => value.trim_ascii_start(),
+            _ => rest,
+        },
+    };
+    value.eq_ignore_ascii_case(b"default")
+        || (name == "timezone" && value.eq_ignore_ascii_case(b"local"))
+        || (name == "client_encoding" && value.is_empty())
+}
+
+/// Whether a statement that begins with SET, RESET or DISCARD may take a setting back to what it was at
+/// the login.
+#[must_use]
+pub fn may_reset(sql: &[u8]) -> bool {
+    let sets = word(sql).is_some_and(|(word, _)| word.eq_ignore_ascii_case(b"set"));
+    let means_default = || match set(sql) {
+        Set::Default(_) | Set::LocalDefault(_) => true,
+        Set::Session(_) | Set::Local | Set::Unknown => false,
+    };
+    !sets || means_default()
 }
 
 /// What a statement that begins with RESET resets, in lower case; `all` for everything.
@@ -134,9 +179,15 @@ pub fn reset(sql: &[u8]) -> Option<String> {
     }
 }
 
-/// Whether RESET ALL stands somewhere in a query, as drivers write it between two of its users.
+/// Whether RESET ALL stands somewhere in a query of several statements, as drivers write it between two
+/// of its users.
 #[must_use]
 pub fn mentions_reset_all(sql: &[u8]) -> bool {
+    let sql = sql.trim_ascii_end();
+    let sql = sql.strip_suffix(b";").unwrap_or(sql);
+    if memchr::memchr(b';', sql).is_none() {
+        return false;
+    }
     memmem::find(sql, b"RESET ALL").is_some() || memmem::find(sql, b"reset all").is_some()
 }
 

@@ -144,10 +144,12 @@ fn statements_that_leave_something_are_known() {
         ("create temporary view v as select 1", Trace::Pinned),
         ("SELECT 1 INTO TEMP t", Trace::Pinned),
         ("SELECT temperature, template FROM t", Trace::Nothing),
+        ("CREATE TABLE pg_temp.t (a int)", Trace::Pinned),
         ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", Trace::Pinned),
         ("select set_config('a.b', 'c', false)", Trace::Pinned),
         ("select set_config('a.b', 'c', true)", Trace::Nothing),
         ("/* hint */ -- more\n SET x = 1", Trace::Setting),
+        ("discard all", Trace::Setting),
         ("", Trace::Nothing),
     ] {
         assert_eq!(sql::trace(sql.as_bytes()), expected, "{sql}");
@@ -164,6 +166,13 @@ fn settings_are_known_by_their_names() {
         ("SET NAMES 'utf8'", session("client_encoding")),
         ("SET my.own = 1", session("my.own")),
         ("SET LOCAL x = 1", Set::Local),
+        ("SET x TO DEFAULT;", Set::Default("x".to_owned())),
+        ("set session x=default", Set::Default("x".to_owned())),
+        ("SET x TO 'default'", session("x")),
+        ("SET defaults = 1", session("defaults")),
+        ("SET TIME ZONE LOCAL", Set::Default("timezone".to_owned())),
+        ("SET NAMES", Set::Default("client_encoding".to_owned())),
+        ("SET LOCAL x = DEFAULT", Set::LocalDefault("x".to_owned())),
         ("SET TRANSACTION READ ONLY", Set::Local),
         (
             "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
@@ -174,6 +183,34 @@ fn settings_are_known_by_their_names() {
     ] {
         assert_eq!(sql::set(sql.as_bytes()), expected, "{sql}");
     }
+}
+
+#[test]
+fn statements_that_may_reset_are_known() {
+    for (sql, expected) in [
+        ("RESET x", true),
+        ("DISCARD ALL", true),
+        ("SET x TO DEFAULT", true),
+        ("SET LOCAL TIME ZONE LOCAL", true),
+        ("SET x = 'RESET'", false),
+        ("SET LOCAL x = 1", false),
+    ] {
+        assert_eq!(sql::may_reset(sql.as_bytes()), expected, "{sql}");
+    }
+}
+
+#[test]
+fn more_rounds_than_are_bearable_are_not_computed() {
+    let password = || Secret::Password("secret".to_owned());
+    let answer = |rounds: u32| format!("r=nonce1,s=c2FsdA==,i={rounds}");
+    let last = |rounds| {
+        let client = Client::new(password(), "nonce", None);
+        client.last(answer(rounds).as_bytes()).map(drop)
+    };
+    let most = scram::ITERATIONS_MAX;
+    assert_eq!(last(most), Ok(()));
+    assert_eq!(last(most + 1), Err(ScramError::Iterations(most + 1)));
+    assert_eq!(last(0), Err(ScramError::Malformed));
 }
 
 #[test]

@@ -127,6 +127,28 @@ pub fn statement(out: &mut Vec<u8>, tag: u8, name: &[u8]) {
     });
 }
 
+/// Parse, Bind, Execute and Sync of an unnamed statement with texts for parameters; rows come as texts.
+pub fn run(out: &mut Vec<u8>, sql: &[u8], parameters: &[&str]) {
+    // No types: the server finds them out.
+    let definition = [sql, b"\0\0\0"].concat();
+    parse(out, b"", &definition);
+    message(out, b'B', |out| {
+        // Portal and statement without names, no format codes.
+        out.extend_from_slice(b"\0\0\0\0");
+        let count = u16::try_from(parameters.len()).unwrap_or(u16::MAX);
+        out.extend_from_slice(&count.to_be_bytes());
+        for value in parameters {
+            let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
+            out.extend_from_slice(&length.to_be_bytes());
+            out.extend_from_slice(value.as_bytes());
+        }
+        out.extend_from_slice(b"\0\0");
+    });
+    // The portal without a name; all rows.
+    message(out, b'E', |out| out.extend_from_slice(b"\0\0\0\0\0"));
+    message(out, b'S', |_| {});
+}
+
 /// A client's answer to a request for a password, or a SASL response.
 pub fn password(out: &mut Vec<u8>, answer: &[u8]) {
     message(out, b'p', |out| out.extend_from_slice(answer));

@@ -44,7 +44,8 @@ pub fn each_key<'c>(
                     }
                 };
                 if first >= words.len() {
-                    return Err(NoKeys::TooFew);
+                    // Further keys, of which there are none: PFMERGE with its target only.
+                    continue;
                 }
                 (first..=last.min(words.len() - 1))
                     .step_by(step)

@@ -13,7 +13,7 @@ const LINE_BYTES_MAX: usize = 1 << 20;
 /// How far a reply has been passed. Begins anew with each reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scan {
-    /// Up to where the bytes have been passed.
+    /// Up to where the bytes have been passed; beyond the buffer where a string has not come yet.
     at: usize,
     /// How many elements are still to come.
     left: u64,
@@ -76,9 +76,7 @@ impl Scan {
                         Err(_) if length == -1 => after,
                         Err(_) => return Err(wrong),
                     };
-                    if buffer.len() < end {
-                        return Ok(None);
-                    }
+                    // Its end may still have to come.
                     self.at = end;
                     self.left -= 1;
                 }
@@ -107,7 +105,18 @@ impl Scan {
                 other => return Err(ProtocolError::ReplyKind(other)),
             }
         }
-        Ok(Some(self.at))
+        Ok((self.at <= buffer.len()).then_some(self.at))
+    }
+
+    /// How many of the first `available` bytes do not have to come again.
+    #[must_use]
+    pub fn passable(&self, available: usize) -> usize {
+        self.at.min(available)
+    }
+
+    /// So many bytes will not come again.
+    pub fn pass(&mut self, count: usize) {
+        self.at -= count.min(self.at);
     }
 }
 

@@ -356,6 +356,16 @@ impl<'t> Generator<'t> {
                     }
                 }
             }
+            // Gone while the test runs: sooner at one of the two.
+            "set" | "setex" | "psetex" | "getex" | "expire" | "pexpire" | "restore" => {
+                for word in words.iter_mut().skip(2) {
+                    let number = std::str::from_utf8(word).ok();
+                    let number = number.and_then(|text| text.parse::<i64>().ok());
+                    if number.is_some_and(|number| (1..100_000).contains(&number)) {
+                        *word = b"100000000".to_vec();
+                    }
+                }
+            }
             // A wait without an end, or a long one.
             _ if name.starts_with('b') => {
                 for word in words.iter_mut().skip(1) {
@@ -376,6 +386,9 @@ impl<'t> Generator<'t> {
                 {
                     *word = b"a*".to_vec();
                 }
+                // Without it Redis 7.0 takes a number for none if any command before it met one that
+                // was too large: it looks at an error number that nobody has cleared.
+                words.push(b"ALPHA".to_vec());
             }
             "xread" | "xreadgroup" => {
                 let block = words.iter().position(|word| word == b"BLOCK");

@@ -51,6 +51,12 @@ fn ending(sql: &[u8]) -> Option<Ending> {
     }
 }
 
+/// Whether a query gives its transaction up, and does nothing else.
+pub(super) fn is_rollback(sql: &[u8]) -> bool {
+    let is_alone = memchr::memchr(b';', sql).is_none_or(|at| at + 1 == sql.len());
+    is_alone && ending(sql) == Some(Ending::Rollback)
+}
+
 impl Session {
     /// Answers the next message of the client; `false` if it is not whole.
     pub(super) fn take_aborted(&mut self) -> Result<bool, End> {

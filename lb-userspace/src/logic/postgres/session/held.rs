@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use super::again::{Refusal, refusal};
 use super::rewrite::{Message, Pass};
 use super::{End, Mode, Session};
 use crate::logic::postgres::pool::Upstream;
 use crate::upstream::postgres::{Awaited, Fate};
 use crate::wire::buffer;
-use crate::wire::postgres::error::{PgError, code};
+use crate::wire::postgres::error::PgError;
 use crate::wire::postgres::frame::{self, HEADER_BYTES};
 use crate::wire::postgres::link::{self, Floor, FromLogic, Intent};
 use crate::wire::postgres::write;
@@ -23,31 +24,27 @@ const PATIENCE_MS: u16 = 3;
 #[derive(Debug)]
 pub(super) struct Held {
     pub server: usize,
+    /// It was asked of this server, too.
+    pub second: Option<usize>,
     /// It is that many bytes of `input`.
     pub bytes: usize,
+    /// When it was sent.
+    pub since: Instant,
+    /// When a second copy is worth it; `None` once that was considered.
+    pub late: Option<Instant>,
     /// What came of the answer.
     answer: Vec<u8>,
     /// The answer outgrew `read_buffer`: the client has a part of it.
-    is_begun: bool,
+    pub is_begun: bool,
     /// What the server said instead of an answer: all of this one is left out.
     refusal: Option<Refusal>,
 }
 
-/// Why another server must answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refusal {
-    /// It is no read after all.
-    NoRead,
-    /// A standby cannot do it in this session, or nobody can.
-    Settings,
-    /// Recovery was in its way, this time.
-    Recovery,
-    /// The server has not replayed enough.
-    Behind,
-    /// What the session saw is not there any more.
-    Gone,
-    /// The server is kept away from.
-    Fenced,
+impl Held {
+    /// Whether nothing of an answer came yet.
+    pub const fn is_unanswered(&self) -> bool {
+        self.answer.is_empty() && !self.is_begun && self.refusal.is_none()
+    }
 }
 
 /// What bytes of the server led to.
@@ -66,6 +63,55 @@ impl Session {
         cx: &mut Context<'_>,
         server: usize,
         bytes: usize,
+    ) -> Result<(), End> {
+        let mut unsent = std::mem::take(&mut self.to_server);
+        self.ask(cx, server, bytes, &mut unsent)?;
+        self.to_server = unsent;
+        if let Some(upstream) = &self.upstreams[server] {
+            self.me.is_served_by(Some(&upstream.cancels));
+        }
+        let since = Instant::now();
+        let hedging = &self.worker.hedging;
+        let late = hedging.begin(self.who.position, self.me.id, since);
+        self.mode = Mode::Held(Held {
+            server,
+            second: None,
+            bytes,
+            since,
+            late: Some(late),
+            answer: Vec::new(),
+            is_begun: false,
+            refusal: None,
+        });
+        Ok(())
+    }
+
+    /// Asks another server as well; `false` if it does not take the question at once.
+    pub(super) fn ask_also(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: usize,
+        bytes: usize,
+    ) -> Result<bool, End> {
+        let mut unsent = Vec::new();
+        self.ask(cx, server, bytes, &mut unsent)?;
+        if unsent.is_empty() {
+            return Ok(true);
+        }
+        buffer::give_back(&mut unsent);
+        self.upstreams[server] = None;
+        self.floor.lost_upstream(server);
+        Ok(false)
+    }
+
+    /// Sends the read that `input` begins with; what the connection does not take now is appended to
+    /// `unsent`.
+    fn ask(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: usize,
+        bytes: usize,
+        unsent: &mut Vec<u8>,
     ) -> Result<(), End> {
         let Some(mut upstream) = self.upstreams[server].take() else {
             return Ok(());
@@ -92,19 +138,10 @@ impl Session {
             (_, Poll::Ready(Err(_))) => sent.len(),
             (_, Poll::Pending) => 0,
         };
-        buffer::append(&mut self.to_server, &sent[written..]);
+        buffer::append(unsent, &sent[written..]);
         self.input = input;
-        taken?;
-        self.me.is_served_by(Some(&upstream.cancels));
         self.upstreams[server] = Some(upstream);
-        self.mode = Mode::Held(Held {
-            server,
-            bytes,
-            answer: Vec::new(),
-            is_begun: false,
-            refusal: None,
-        });
-        Ok(())
+        taken
     }
 
     fn take_segment(
@@ -126,15 +163,26 @@ impl Session {
         Ok(())
     }
 
-    /// Reads what the server answers.
+    /// Reads what the server answers, or the two that were asked.
     pub(super) fn poll_held(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let Mode::Held(held) = &self.mode else {
             return Ok(false);
         };
-        let server = held.server;
         if held.is_begun && self.to_client.len() > super::UNREAD_BYTES_MAX {
             return Ok(false);
         }
+        let (server, second) = (held.server, held.second);
+        if self.poll_copy(cx, server)? {
+            return Ok(true);
+        }
+        match second {
+            Some(second) if self.poll_copy(cx, second)? => Ok(true),
+            _ => Ok(self.give_up_if_lost()? || self.hedge(cx)?),
+        }
+    }
+
+    /// Reads what one server answers; `false` if nothing came.
+    fn poll_copy(&mut self, cx: &mut Context<'_>, server: usize) -> Result<bool, End> {
         let Some(mut upstream) = self.upstreams[server].take() else {
             return Ok(false);
         };
@@ -146,14 +194,16 @@ impl Session {
             Poll::Ready(Err(_)) => 0,
             Poll::Pending => {
                 self.upstreams[server] = Some(upstream);
-                return self.give_up_if_lost(server);
+                return Ok(false);
             }
         };
         if count == 0 {
+            let is_cut = upstream.passing > 0;
             drop(upstream);
-            self.ask_again(server, true)?;
+            self.copy_lost(server, is_cut, true)?;
             return Ok(true);
         }
+        self.answers_first(server);
         let mut partial = std::mem::take(&mut upstream.partial);
         let bytes: &[u8] = if partial.is_empty() {
             &scratch.read[..count]
@@ -167,8 +217,9 @@ impl Session {
         let answer = splice.finish(taken);
         match outcome {
             Outcome::Lost => {
+                let is_cut = upstream.passing > 0;
                 drop(upstream);
-                self.ask_again(server, true)?;
+                self.copy_lost(server, is_cut, true)?;
             }
             Outcome::Open => {
                 self.upstreams[server] = Some(upstream);
@@ -237,7 +288,10 @@ impl Session {
                     upstream.set_parameter(body);
                     is_left_out = true;
                 }
-                link::TAG => is_left_out = true,
+                link::TAG => {
+                    self.floor.take_position(upstream, body);
+                    is_left_out = true;
+                }
                 tag => is_left_out |= upstream.answers.complete(tag) == Fate::Swallow,
             }
             if is_left_out {
@@ -270,10 +324,11 @@ impl Session {
     }
 
     fn complete(&mut self, cx: &mut Context<'_>, last: &[u8]) -> Result<(), End> {
-        let Mode::Held(held) = std::mem::replace(&mut self.mode, Mode::Rest) else {
+        let Some(held) = self.let_go() else {
             return Ok(());
         };
-        self.me.is_served_by(None);
+        let took = held.since.elapsed();
+        self.worker.hedging.answered(self.who.position, took);
         self.is_input_due = true;
         if let Some(refusal) = held.refusal {
             return self.refused(held.server, held.bytes, refusal);
@@ -294,143 +349,38 @@ impl Session {
         told
     }
 
-    /// Another server answers instead; the client sees nothing of it.
-    fn refused(&mut self, server: usize, bytes: usize, refusal: Refusal) -> Result<(), End> {
-        let counts = &self.who.cluster.servers[server].counts;
-        let is_primary = self.who.cluster.view().primary(self.shard) == Ok(server);
-        match refusal {
-            Refusal::Gone if is_primary => {
-                self.who.cluster.counts.lost_writes.add();
-                return Err(End::Refused(super::failed::writes_lost()));
-            }
-            Refusal::Behind | Refusal::Gone => {
-                counts.behind.add();
-                self.reads_from_primary = true;
-                self.must_wait = is_primary;
-            }
-            Refusal::Fenced => {
-                self.worker.avoid(self.who.position, server, Instant::now());
-                self.must_wait = is_primary;
-            }
-            Refusal::NoRead => {
-                counts.redirects.add();
-                self.remember_writes(bytes);
-                self.is_for_primary = true;
-            }
-            Refusal::Settings => {
-                counts.redirects.add();
-                self.settings_refused += 1;
-                self.reads_from_primary = true;
-                // "cached plan must not change result type" says so, too.
-                if let Some(upstream) = &mut self.upstreams[server] {
-                    upstream.prepared.expire();
-                }
-            }
-            Refusal::Recovery => {
-                counts.redirects.add();
-                self.reads_from_primary = true;
-            }
-        }
-        Ok(())
-    }
-
-    /// Statements that a standby refuses go to the primary from now on.
-    fn remember_writes(&mut self, bytes: usize) {
-        let input = std::mem::take(&mut self.input);
-        let mut at = 0;
-        while let Ok(Some(header)) = frame::header(&input[at..bytes]) {
-            let body = &input[at + HEADER_BYTES..(at + header.total).min(bytes)];
-            match header.tag {
-                b'Q' => self.known.refuse(body.strip_suffix(b"\0").unwrap_or(body)),
-                b'P' => {
-                    if let Some(parse) = crate::wire::postgres::frontend::parse(body) {
-                        self.known.refuse(parse.query);
-                    }
-                }
-                b'B' => {
-                    let bind = crate::wire::postgres::frontend::bind(body);
-                    match bind.map(|bind| bind.statement) {
-                        Some(b"") => self.unnamed_is_read = false,
-                        Some(name) => {
-                            if let Some(named) =
-                                self.names.as_mut().and_then(|names| names.get_mut(name))
-                            {
-                                named.is_read = false;
-                                self.known.refuse(named.statement.query());
-                            }
-                        }
-                        None => {}
-                    }
-                }
-                _ => {}
-            }
-            at = (at + header.total).min(bytes);
-        }
-        self.input = input;
+    /// The read is not on its way any more.
+    pub(super) fn let_go(&mut self) -> Option<Held> {
+        let Mode::Held(held) = std::mem::replace(&mut self.mode, Mode::Rest) else {
+            return None;
+        };
+        self.me.is_served_by(None);
+        self.worker.hedging.over(self.me.id);
+        Some(held)
     }
 
     /// Gives a server up that the picture says is lost.
-    fn give_up_if_lost(&mut self, server: usize) -> Result<bool, End> {
+    fn give_up_if_lost(&mut self) -> Result<bool, End> {
         let turn = self.worker.turn(self.who.position);
         if turn == std::mem::replace(&mut self.turn, turn) {
             return Ok(false);
         }
-        if self.who.cluster.view().is_usable(server) {
+        let Mode::Held(held) = &self.mode else {
             return Ok(false);
-        }
+        };
+        let view = self.who.cluster.view();
+        let mut asked = std::iter::once(held.server).chain(held.second);
+        let Some(server) = asked.find(|&server| !view.is_usable(server)) else {
+            return Ok(false);
+        };
         let Some(upstream) = self.upstreams[server].take() else {
             return Ok(false);
         };
+        let is_cut = upstream.passing > 0;
         tokio::task::spawn_local(Rc::clone(&upstream.cancels).cancel());
         drop(upstream);
-        self.ask_again(server, false)?;
+        self.copy_lost(server, is_cut, false)?;
         Ok(true)
-    }
-
-    /// The server is lost: the read goes to another, unless the client has a part of the answer.
-    fn ask_again(&mut self, server: usize, is_closed: bool) -> Result<(), End> {
-        let Mode::Held(held) = std::mem::replace(&mut self.mode, Mode::Rest) else {
-            return Ok(());
-        };
-        self.me.is_served_by(None);
-        buffer::give_back(&mut self.to_server);
-        let who = Rc::clone(&self.who);
-        let counts = &who.cluster.servers[server].counts;
-        counts.lost.add();
-        self.lost_upstream(server);
-        if self.pinned == Some(server) {
-            return Err(End::Refused(super::failed::state_lost()));
-        }
-        if held.is_begun {
-            self.who.cluster.counts.broken_off.add();
-            let what = "the server was lost in the middle of its answer";
-            return Err(End::Refused(PgError::fatal(code::CONNECTION_FAILURE, what)));
-        }
-        counts.repeats.add();
-        self.waits_since.get_or_insert_with(Instant::now);
-        if is_closed {
-            // Until the picture says more, others are tried first.
-            self.worker.avoid(self.who.position, server, Instant::now());
-        }
-        self.is_input_due = true;
-        Ok(())
-    }
-}
-
-/// Whether an error means that another server must answer. A standby has reasons of its own for
-/// some errors, and the language of its messages is not known: the primary tells which were true.
-fn refusal(error: &PgError, is_standby: bool) -> Option<Refusal> {
-    match error.code.as_str() {
-        link::code::FLOOR_AHEAD => Some(Refusal::Behind),
-        link::code::FLOOR_LOST => Some(Refusal::Gone),
-        link::code::NOT_PRIMARY => Some(Refusal::Fenced),
-        "25006" if error.message.starts_with("this server is fenced") => Some(Refusal::Fenced),
-        "25006" | "55000" if is_standby => Some(Refusal::NoRead),
-        // Serializable transactions, or what no server does.
-        code::FEATURE_NOT_SUPPORTED if is_standby => Some(Refusal::Settings),
-        // A conflict with recovery, or a deadlock with it.
-        "40001" | "40P01" if is_standby => Some(Refusal::Recovery),
-        _ => None,
     }
 }
 

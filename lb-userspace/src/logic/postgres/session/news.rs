@@ -1,10 +1,12 @@
-//! What servers say of their own accord: positions of earlier writes, notifications, their end.
+//! What servers say of their own accord: positions of earlier writes, notifications, their end. And
+//! what those answer late that were asked together with a faster one.
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::{End, Mode, Session};
 use crate::logic::postgres::pool::Upstream;
+use crate::wire::postgres::error::PgError;
 use crate::wire::postgres::frame::{self, HEADER_BYTES};
 use crate::wire::postgres::link;
 
@@ -16,9 +18,13 @@ impl Session {
             Mode::Relay(relay) => Some(relay.server),
             Mode::Rest | Mode::Aborted(_) => None,
         };
+        let second = match &self.mode {
+            Mode::Held(held) => held.second,
+            _ => None,
+        };
         let mut has_moved = false;
         for server in 0..self.upstreams.len() {
-            if Some(server) == active {
+            if Some(server) == active || Some(server) == second {
                 continue;
             }
             let Some(mut upstream) = self.upstreams[server].take() else {
@@ -30,7 +36,7 @@ impl Session {
                 None => {
                     drop(upstream);
                     self.who.cluster.servers[server].counts.lost.add();
-                    self.lost_upstream(server);
+                    self.floor.lost_upstream(server);
                     if self.pinned == Some(server) {
                         return Err(End::Refused(super::failed::state_lost()));
                     }
@@ -59,13 +65,26 @@ impl Session {
         let mut bytes = std::mem::take(&mut upstream.partial);
         bytes.extend_from_slice(&scratch.read[..count]);
         let mut at = 0;
+        if upstream.passing > 0 {
+            at = upstream.passing.min(bytes.len());
+            upstream.passing -= at;
+        }
         while let Ok(Some(header)) = frame::header(&bytes[at..]) {
             let Some(message) = bytes.get(at..at + header.total) else {
+                if super::owes(upstream) && header.tag == b'D' {
+                    upstream.passing = at + header.total - bytes.len();
+                    at = bytes.len();
+                }
                 break;
             };
             let body = &message[HEADER_BYTES..];
             match header.tag {
-                link::TAG => self.position(upstream, body),
+                link::TAG => self.floor.take_position(upstream, body),
+                tag if super::owes(upstream) && tag != b'S' && tag != b'N' => {
+                    if !forget(upstream, tag, body) {
+                        return Ok(None);
+                    }
+                }
                 b'S' => {
                     upstream.set_parameter(body);
                     if self.pinned == Some(upstream.tie.server) {
@@ -88,16 +107,27 @@ impl Session {
         upstream.partial = bytes;
         Ok(Some(true))
     }
+}
 
-    /// A connection is gone: what it had yet to tell nobody will.
-    pub(super) fn lost_upstream(&mut self, server: usize) {
-        if self
-            .floor
-            .awaited
-            .is_some_and(|(awaited, _)| awaited == server)
-        {
-            self.floor.awaited = None;
-            self.floor.is_lost = true;
+/// A message of an answer that another server has given already; `false` if the server ends.
+fn forget(upstream: &mut Upstream, tag: u8, body: &[u8]) -> bool {
+    while upstream.answers.own().is_some() {}
+    match tag {
+        b'E' => {
+            let error = PgError::read(body);
+            if matches!(error.severity.as_str(), "FATAL" | "PANIC") {
+                return false;
+            }
+            upstream.answers.fail(&mut upstream.prepared);
+        }
+        b'Z' => {
+            let state = body.first().copied().unwrap_or(b'I');
+            upstream.answers.ready(state, &mut upstream.prepared);
+            upstream.readies += 1;
+        }
+        tag => {
+            upstream.answers.complete(tag);
         }
     }
+    true
 }

@@ -10,7 +10,6 @@ use super::{End, Session, Step};
 use crate::upstream::postgres::ServerError;
 use crate::wire::buffer;
 use crate::wire::postgres::error::{PgError, code};
-use crate::wire::postgres::frame;
 
 /// How long a standby may take to be connected to: reads have others to go to.
 const STANDBY_TIMEOUT: Duration = Duration::from_millis(200);
@@ -31,7 +30,13 @@ impl Session {
     /// Connects to a server, or makes its connection agree with the session's settings.
     async fn prepare(&mut self, server: usize, is_read: bool) -> Result<(), End> {
         let (worker, who) = (Rc::clone(&self.worker), Rc::clone(&self.who));
-        let (settings, had) = (self.settings.clone(), self.upstreams[server].take());
+        let settings = self.settings.clone();
+        let mut had = self.upstreams[server].take();
+        if let Some(owing) = had.take_if(|had| super::owes(had)) {
+            // What another server answered meanwhile is still to come: that takes too long.
+            tokio::task::spawn_local(Rc::clone(&owing.cancels).cancel());
+            self.floor.lost_upstream(server);
+        }
         let had_one = had.is_some();
         let is_primary = who.cluster.view().primary(self.shard) == Ok(server);
         let limit = if is_primary {
@@ -65,7 +70,7 @@ impl Session {
         };
         tracing::debug!(server = who.cluster.servers[server].name, %error, "cannot be connected to");
         if had_one {
-            self.lost_upstream(server);
+            self.floor.lost_upstream(server);
             if self.pinned == Some(server) {
                 return Err(End::Refused(super::failed::state_lost()));
             }
@@ -110,34 +115,14 @@ impl Session {
     fn waited_in_vain(&mut self, why: &str) -> Result<(), End> {
         let who = Rc::clone(&self.who);
         who.cluster.counts.waits_failed.add();
-        self.waits_since = None;
-        self.is_for_primary = false;
-        let view = who.cluster.view();
-        let reason = match view.primary(self.shard) {
+        let reason = match who.cluster.view().primary(self.shard) {
             Err(reason) => reason.to_string(),
             Ok(_) => "the primary cannot be connected to".to_owned(),
         };
         let what = format!("{why}: {reason}");
-        let error = PgError::error(code::CANNOT_CONNECT_NOW, &what)
+        let error = PgError::error(code::CANNOT_CONNECT_NOW, what)
             .hint("Nothing of the statement was done.");
-        let head = frame::header(&self.input).ok().flatten();
-        let mut answer = Vec::new();
-        match head {
-            Some(head) if head.tag == b'Q' && self.input.len() >= head.total => {
-                buffer::consume(&mut self.input, head.total);
-                error.write(&mut answer);
-                crate::wire::postgres::write::ready(&mut answer, b'I');
-            }
-            Some(head) if head.tag != b'Q' => {
-                error.write(&mut answer);
-                self.is_skipping = true;
-            }
-            _ => {
-                return Err(End::Refused(PgError::fatal(code::CANNOT_CONNECT_NOW, what)));
-            }
-        }
-        buffer::append(&mut self.to_client, &answer);
-        Ok(())
+        self.refuse_next(&error)
     }
 
     /// Reads what the client sends while it waits, so that its leaving is noticed.

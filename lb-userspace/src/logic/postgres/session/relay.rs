@@ -6,7 +6,10 @@
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
+use super::failed::Ends;
+use super::floor;
 use super::held::answer_own;
 use super::rewrite::{Message, Pass};
 use super::{End, Mode, Session};
@@ -15,7 +18,7 @@ use crate::upstream::postgres::Fate;
 use crate::wire::buffer;
 use crate::wire::postgres::error::{PgError, code};
 use crate::wire::postgres::frame::{self, HEADER_BYTES};
-use crate::wire::postgres::link::{self, Epoch, Floor, FromLogic, Intent, Lsn};
+use crate::wire::postgres::link::{self, Floor, FromLogic, Intent, Lsn};
 use crate::wire::splice::Splice;
 
 /// Messages of the server that are looked at are never longer, whatever it says.
@@ -33,10 +36,23 @@ pub(super) struct Relay {
     pub is_untouched: bool,
     /// Something was sent that may commit.
     pub commits: bool,
+    /// What the last statement does to its transaction.
+    pub ends: Ends,
+    /// Since when its server does not answer, as far as that was looked at.
+    pub hangs_since: Option<Instant>,
     /// How much of the client's message that is passing through is still to come.
     passing: usize,
     /// The proxy refused the first segment: what it says of it is left out.
     is_refused: bool,
+    /// The answer, by its number, that says that the proxy refused a segment and the client was told.
+    void: Option<u64>,
+}
+
+/// What the client is told of an error.
+enum Told {
+    AsIs,
+    Nothing,
+    Instead(PgError),
 }
 
 impl Session {
@@ -53,8 +69,11 @@ impl Session {
             is_kept_over: false,
             is_untouched: true,
             commits: false,
+            ends: Ends::default(),
+            hangs_since: None,
             passing: 0,
             is_refused: false,
+            void: None,
         });
     }
 
@@ -117,7 +136,7 @@ impl Session {
         let (epoch, position) = if is_set {
             (self.floor.epoch, self.floor.position)
         } else {
-            (view.shards[self.shard].attested, Lsn(0))
+            (view.attested(self.shard).unwrap_or_default(), Lsn(0))
         };
         let floor = FromLogic::Floor(Floor {
             intent: Intent::Write,
@@ -245,6 +264,7 @@ impl Session {
             return;
         }
         let is_refused = relay.is_refused;
+        let is_void = relay.void == Some(upstream.readies);
         let mut kept = std::mem::take(&mut relay.kept);
         self.mode = Mode::Rest;
         self.me.is_served_by(None);
@@ -256,7 +276,10 @@ impl Session {
             std::mem::swap(&mut self.input, &mut kept);
         } else {
             self.waits_since = None;
-            self.floor.awaited = upstream.tie.is_linked.then_some((server, upstream.readies));
+            if !is_void {
+                let attested = self.who.cluster.view().attested(self.shard);
+                self.floor.wrote(&upstream, attested);
+            }
         }
         buffer::give_back(&mut kept);
         self.upstreams[server] = Some(upstream);
@@ -296,11 +319,18 @@ impl Session {
                     if matches!(error.severity.as_str(), "FATAL" | "PANIC") {
                         return Ok((at, Some(error)));
                     }
-                    self.error(upstream, &error)?
+                    match self.error(upstream, &error) {
+                        Told::AsIs => false,
+                        Told::Nothing => true,
+                        Told::Instead(error) => {
+                            error.write(splice.insert(at));
+                            true
+                        }
+                    }
                 }
                 b'Z' => self.ready(upstream, body.first().copied().unwrap_or(b'I')),
                 link::TAG => {
-                    self.position(upstream, body);
+                    self.floor.take_position(upstream, body);
                     true
                 }
                 tag => {
@@ -330,14 +360,21 @@ impl Session {
         }
     }
 
-    /// An error that is no end of the connection; `true` if the client does not get it.
-    fn error(&mut self, upstream: &mut Upstream, error: &PgError) -> Result<bool, End> {
+    /// An error that is no end of the connection.
+    fn error(&mut self, upstream: &mut Upstream, error: &PgError) -> Told {
         let is_first = matches!(&self.mode, Mode::Relay(relay) if !relay.is_kept_over);
         if is_first && upstream.tie.is_linked {
             match error.code.as_str() {
                 link::code::FLOOR_LOST => {
+                    // Nothing of the segment was done: the client is told why, once.
                     self.who.cluster.counts.lost_writes.add();
-                    return Err(End::Refused(super::failed::writes_lost()));
+                    self.floor = floor::Floor::default();
+                    self.answered();
+                    if let Mode::Relay(relay) = &mut self.mode {
+                        relay.void = Some(upstream.readies + 1);
+                    }
+                    upstream.answers.fail(&mut upstream.prepared);
+                    return Told::Instead(super::failed::writes_lost());
                 }
                 link::code::FLOOR_AHEAD | link::code::NOT_PRIMARY | "25006"
                     if is_refusal(error) =>
@@ -346,7 +383,7 @@ impl Session {
                         relay.is_refused = true;
                     }
                     upstream.answers.fail(&mut upstream.prepared);
-                    return Ok(true);
+                    return Told::Nothing;
                 }
                 _ => {}
             }
@@ -358,7 +395,7 @@ impl Session {
             upstream.prepared.expire();
         }
         upstream.answers.fail(&mut upstream.prepared);
-        Ok(false)
+        Told::AsIs
     }
 
     /// ReadyForQuery; `true` if the client does not get it.
@@ -379,6 +416,7 @@ impl Session {
             self.pin(upstream.tie.server, why);
         }
         self.tracking.next();
+        self.tracking.owes_nothing();
         matches!(&self.mode, Mode::Relay(relay) if relay.is_refused)
     }
 
@@ -428,29 +466,6 @@ impl Session {
             let table = &self.worker.settings;
             self.settings = changes.apply(table, &self.settings, &self.base);
             upstream.settings = changes.apply(table, &upstream.settings, &self.worker.pristine);
-        }
-    }
-
-    /// The proxy tells how far the session's writes reach.
-    pub(super) fn position(&mut self, upstream: &Upstream, body: &[u8]) {
-        let Ok(link::FromProxy::Position(told)) = link::FromProxy::read(body) else {
-            return;
-        };
-        self.raise_floor(told.epoch, told.position);
-        if let Some((server, segments)) = self.floor.awaited
-            && server == upstream.tie.server
-            && told.segments >= segments
-        {
-            self.floor.awaited = None;
-        }
-    }
-
-    fn raise_floor(&mut self, epoch: Epoch, position: Lsn) {
-        let floor = &mut self.floor;
-        if floor.epoch.is_unknown() || epoch.is_after(&floor.epoch) {
-            (floor.epoch, floor.position) = (epoch, position);
-        } else if epoch == floor.epoch {
-            floor.position = floor.position.max(position);
         }
     }
 

@@ -105,7 +105,9 @@ impl Session {
     fn query(&mut self, server: &mut Upstream, message: Message<'_>) -> Result<Pass, End> {
         if !message.is_whole() {
             self.pin(server.tie.server, "a query too long to be looked at");
-            self.commits(true);
+            if let super::Mode::Relay(relay) = &mut self.mode {
+                relay.commits = true;
+            }
         } else {
             let sql = message.body.strip_suffix(b"\0").unwrap_or(message.body);
             match sql::trace(sql) {
@@ -116,7 +118,7 @@ impl Session {
             if sql::mentions_reset_all(sql) {
                 self.tracking.expect_reset_all();
             }
-            self.commits(super::failed::may_commit(sql));
+            self.ends(sql);
         }
         server.unnamed = 0;
         Ok(sent(server, Awaited::Query))
@@ -162,7 +164,7 @@ impl Session {
             return Ok(sent(server, Awaited::Parse(0)));
         }
         let parse = frontend::parse(message.body).ok_or_else(malformed)?;
-        self.commits(super::failed::may_commit(parse.query));
+        self.ends(parse.query);
         if parse.name.is_empty() {
             self.parse_unnamed(server, parse);
             return Ok(sent(server, Awaited::Parse(0)));
@@ -265,7 +267,7 @@ impl Session {
             self.tracking.expect_owned(setting);
         }
         if let Some(statement) = statement {
-            self.commits(super::failed::may_commit(statement.query()));
+            self.ends(statement.query());
             let name = statement.name();
             let total = message.header.total - bind.statement.len() + name.len();
             let length = u32::try_from(total - 1).map_err(|_| malformed())?;
@@ -315,9 +317,11 @@ impl Session {
         Ok(Pass::Dropped)
     }
 
-    fn commits(&mut self, commits: bool) {
+    /// What a statement does to its transaction, should its server be lost.
+    fn ends(&mut self, sql: &[u8]) {
         if let super::Mode::Relay(relay) = &mut self.mode {
-            relay.commits |= commits;
+            relay.commits |= super::failed::may_commit(sql);
+            relay.ends = super::failed::Ends::of(sql);
         }
     }
 }

@@ -7,7 +7,8 @@ use super::rewrite::Message;
 use super::scan::Scan;
 use super::{End, Mode, Session, Step};
 use crate::config::ReadRoute;
-use crate::logic::postgres::view::View;
+use crate::failover::Reads;
+use crate::logic::postgres::picture::{self, Picture};
 use crate::wire::buffer;
 use crate::wire::postgres::error::{PgError, code};
 use crate::wire::postgres::frame::{self, BadLength, HEADER_BYTES};
@@ -112,13 +113,20 @@ impl Session {
     }
 
     fn read(&mut self, cx: &mut Context<'_>, bytes: usize) -> Result<Option<Step>, End> {
-        self.position_is_known()?;
+        let view = self.who.cluster.view();
+        if self.refuses_unknown_position(&view)? {
+            return Ok(None);
+        }
         if std::mem::take(&mut self.must_wait) {
             return self.wait();
         }
-        let view = self.who.cluster.view();
-        let Some(server) = self.reader(&view) else {
-            return self.wait();
+        let server = match self.reader(&view) {
+            Reader::Is(server) => server,
+            Reader::IsAwaited => return self.wait(),
+            Reader::IsNowhere => {
+                self.refuse_lost_writes()?;
+                return Ok(None);
+            }
         };
         if !self.is_prepared(server) {
             return Ok(Some(Step::Prepare {
@@ -131,11 +139,13 @@ impl Session {
     }
 
     fn write(&mut self, cx: &mut Context<'_>) -> Result<Option<Step>, End> {
-        self.position_is_known()?;
+        let view = self.who.cluster.view();
+        if self.refuses_unknown_position(&view)? {
+            return Ok(None);
+        }
         if std::mem::take(&mut self.must_wait) {
             return self.wait();
         }
-        let view = self.who.cluster.view();
         let server = match (self.pinned, view.primary(self.shard)) {
             // What it keeps to is there or nowhere.
             (Some(pinned), _) if self.upstreams[pinned].is_some() => pinned,
@@ -160,65 +170,64 @@ impl Session {
         Ok(Some(Step::Turn))
     }
 
-    /// Whether a server's connection is there and agrees with the session.
-    fn is_prepared(&self, server: usize) -> bool {
+    /// Whether a server's connection is there, agrees with the session, and is free.
+    pub(super) fn is_prepared(&self, server: usize) -> bool {
         self.upstreams[server]
             .as_ref()
-            .is_some_and(|upstream| upstream.settings == self.settings)
+            .is_some_and(|upstream| upstream.settings == self.settings && !super::owes(upstream))
     }
 
-    /// The server that answers a read: a standby that has what this session wrote, else the primary,
-    /// else anybody who may yet have it.
-    fn reader(&mut self, view: &View) -> Option<usize> {
-        if let Some(pinned) = self.pinned {
-            return Some(pinned).filter(|&pinned| self.upstreams[pinned].is_some());
-        }
-        let primary = view.primary(self.shard).ok();
-        let is_for_primary = self.reads_from_primary
+    /// Whether only the primary can serve the session's reads now.
+    pub(super) fn must_read_from_primary(&self) -> bool {
+        self.reads_from_primary
             || self.settings_refused >= SETTINGS_REFUSED_MAX
-            || self.floor.awaited.is_some();
-        if is_for_primary || self.worker.route() == ReadRoute::Primary {
-            return primary;
+            || self.floor.is_untold()
+    }
+
+    /// Who answers a read: a standby that has what this session wrote, else the primary.
+    fn reader(&self, view: &Picture) -> Reader {
+        if let Some(pinned) = self.pinned {
+            let is_there = self.upstreams[pinned].is_some();
+            return if is_there {
+                Reader::Is(pinned)
+            } else {
+                Reader::IsAwaited
+            };
+        }
+        if self.must_read_from_primary() || self.worker.route() == ReadRoute::Primary {
+            let primary = view.primary(self.shard);
+            return primary.map_or(Reader::IsAwaited, Reader::Is);
         }
         let now = Instant::now();
-        let can_read = |server: usize| {
-            view.has_replayed(server, self.floor.epoch, self.floor.position)
-                && !self.worker.is_avoided(self.who.position, server, now)
-        };
-        let favourite = self
-            .favourite
-            .filter(|&server| view.standbys(self.shard).any(|standby| standby == server))
-            .filter(|&server| can_read(server));
-        if favourite.is_some() {
-            return favourite;
+        let mut order = self.worker.order.borrow_mut();
+        let (shard, floor) = (picture::id(self.shard), self.floor.of_reads());
+        let reads = view
+            .view()
+            .reads(shard, &floor, self.me.id.into(), now, &mut order);
+        match reads {
+            Reads::Lost => Reader::IsNowhere,
+            Reads::Wait => Reader::IsAwaited,
+            Reads::Some => {
+                let able = order.iter().map(|server| usize::from(server.0));
+                let mut able =
+                    able.filter(|&server| !self.worker.is_avoided(self.who.position, server, now));
+                // Who has yet to answer what another answered is left in peace, if there is anybody else.
+                let first = able.next();
+                let free = first.filter(|&server| !self.is_owed(server));
+                let free = free.or_else(|| able.find(|&server| !self.is_owed(server)));
+                free.or(first).map_or(Reader::IsAwaited, Reader::Is)
+            }
         }
-        let able: Vec<_> = view
-            .standbys(self.shard)
-            .filter(|&server| can_read(server))
-            .collect();
-        // Ids of one thread are so many apart as there are threads.
-        let turn = self.me.id as usize / self.worker.shared.threads.max(1);
-        if let Some(&server) = able.get(turn % able.len().max(1)) {
-            self.favourite = Some(server);
-            return Some(server);
-        }
-        // A standby that lags waits for nobody here: its proxy would only refuse.
-        primary.or_else(|| {
-            view.standbys(self.shard)
-                .find(|&server| !self.worker.is_avoided(self.who.position, server, now))
-        })
     }
+}
 
-    /// A write whose position nobody can tell any more: what is read next could be older.
-    fn position_is_known(&mut self) -> Result<(), End> {
-        if !self.floor.is_lost {
-            return Ok(());
-        }
-        self.who.cluster.counts.lost_positions.add();
-        let what = "the primary was lost just after this session wrote, and whether the new one has \
-                    what was written is not known";
-        Err(End::Refused(PgError::fatal(code::CONNECTION_FAILURE, what)))
-    }
+/// Who answers a read.
+enum Reader {
+    Is(usize),
+    /// Nobody yet.
+    IsAwaited,
+    /// Nobody ever: what the session has seen is in nobody's history any more.
+    IsNowhere,
 }
 
 pub(super) fn violation(error: BadLength) -> End {

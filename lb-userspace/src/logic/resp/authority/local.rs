@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 use super::{PATIENCE, Resp, Serving};
 use crate::upstream::redis::{Connection, RedisError};
 
-/// How long a server does not answer until it has failed.
-pub(super) const VERDICT: Duration = Duration::from_secs(1);
 /// How long an answer of a server vouches for it.
 const VOUCHED: Duration = Duration::from_millis(800);
 
@@ -47,14 +45,14 @@ pub(super) async fn promote(resp: &Arc<Resp>, server: usize) {
     resp.knowledge.promotions.fetch_add(1, Ordering::Relaxed);
     let old = view.servers[server].writer;
     resp.decide(server, |decided| {
+        // It is read as the copy until it has been looked at.
         decided.writer = copy;
-        decided.copy = None;
         decided.epoch += 1;
         decided.run_id = None;
         decided.serving = Serving::Writer;
         true
     });
-    resp.knowledge.servers[server].change(|news| news.promotions += 1);
+    resp.knowledge.servers[server].promoted();
     tracing::warn!(server, %copy, "a cache server has failed: its copy takes its place");
     tokio::task::spawn_local(bring_back(Arc::clone(resp), server, old, copy));
 }

@@ -1,5 +1,6 @@
 //! Looks after one server: who answers there, and whether its data may be read; and after its copy.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::data::{Marker, Step, step};
 use super::info::Info;
-use super::{LOOK, PATIENCE, Resp, Serving, local};
+use super::{LOOK, PATIENCE, Resp, Serving, VERDICT, local, spare_out};
 use crate::config::Authority;
 use crate::upstream::redis::{Connection, RedisError};
 use crate::wire::resp::reply;
@@ -29,9 +30,11 @@ pub(super) struct Memory {
     /// Its marker, as last seen.
     marker: Option<String>,
     /// The marker that it had when its keys went elsewhere.
-    pub stale: Option<String>,
+    stale: Option<String>,
+    /// How often another took its keys since.
+    spares: u32,
     /// Since when it does not answer.
-    pub failing_since: Option<Instant>,
+    failing_since: Option<Instant>,
     replid: String,
     /// When it had written how much.
     past: VecDeque<(Instant, u64)>,
@@ -39,50 +42,63 @@ pub(super) struct Memory {
     copy_is_good: bool,
 }
 
-/// Looks after it for ever.
+/// Looks after it and its copy for ever, each at its own pace: what does not answer keeps nobody waiting.
 pub(super) async fn after(resp: Arc<Resp>, server: usize) {
-    let mut memory = Memory::default();
+    let memory = RefCell::new(Memory::default());
+    tokio::join!(
+        after_server(&resp, server, &memory),
+        after_copy(&resp, server, &memory)
+    );
+}
+
+async fn after_server(resp: &Arc<Resp>, server: usize, memory: &RefCell<Memory>) {
+    let known = &resp.knowledge.servers[server];
+    let mut views = resp.view.subscribe();
     loop {
         let address = resp.view().servers[server].writer;
-        let failure = look(&resp, server, address, &mut memory).await;
-        if let Err(error) = failure {
-            if memory.failing_since.is_none() {
-                memory.failing_since = Some(Instant::now());
+        let is_left = views.wait_for(|view| view.servers[server].writer != address);
+        let outcome = tokio::select! {
+            outcome = look(resp, server, address, memory) => outcome,
+            // At once: its clients wait.
+            _ = is_left => {
+                memory.borrow_mut().failing_since = None;
+                continue;
             }
-            let known = &resp.knowledge.servers[server];
+        };
+        if let Err(error) = outcome {
+            let failing = memory.borrow_mut().fails_for();
+            known.is_lost.store(failing > VERDICT, Ordering::Relaxed);
             if !matches!(resp.view().servers[server].serving, Serving::Spare(_)) {
                 known.show("suspected", error.to_string());
             }
-            judge(&resp, server, &mut memory).await;
+            judge(resp, server, failing, memory).await;
         }
-        look_at_copy(&resp, server, None, &mut memory).await;
         tokio::time::sleep(LOOK / 2).await;
     }
 }
 
-/// Looks at it again and again, until it fails or another takes its place.
+/// Looks at it again and again, until it fails.
 async fn look(
     resp: &Arc<Resp>,
     server: usize,
     address: SocketAddr,
-    memory: &mut Memory,
+    memory: &RefCell<Memory>,
 ) -> Result<(), RedisError> {
     let mut connection = Connection::open(address, &resp.access(), PATIENCE).await?;
+    let asked = Instant::now();
     let info = ask_info(&mut connection).await?;
-    let is_spare = server >= resp.settings().cache.primaries.len();
     if !info.is_primary {
         return Err(RedisError::Refused("it is a replica".into()));
     }
     if info.is_loading {
         return Err(RedisError::Refused("it loads its data".into()));
     }
-    if !is_spare {
-        make_readable(resp, server, &mut connection, &info, memory).await?;
+    make_readable(resp, server, &mut connection, &info, memory).await?;
+    if let Serving::Spare(by) = resp.view().servers[server].serving {
+        spare_out::end(resp, server, by).await;
     }
     let run_id: Arc<str> = info.run_id.as_str().into();
-    memory.failing_since = None;
-    memory.replid.clone_from(&info.replid);
-    memory.past.clear();
+    memory.borrow_mut().is_up(&info, asked);
     resp.decide(server, |decided| {
         let is_new = decided.run_id.as_ref() != Some(&run_id) || decided.serving != Serving::Writer;
         let is_still = decided.writer == address;
@@ -93,6 +109,7 @@ async fn look(
         is_new && is_still
     });
     let known = &resp.knowledge.servers[server];
+    known.is_lost.store(false, Ordering::Relaxed);
     known.change(|news| news.run_id = Some(info.run_id.clone()));
     loop {
         let asked = Instant::now();
@@ -100,25 +117,39 @@ async fn look(
         if *info.run_id != *run_id || !info.is_primary {
             return Err(RedisError::Refused("another process answers there".into()));
         }
-        if resp.view().servers[server].writer != address {
-            return Ok(());
-        }
-        memory.failing_since = None;
         known.show("up", "it answers");
-        if info.replid != memory.replid && !is_spare {
+        if info.replid != memory.borrow().replid {
             make_readable(resp, server, &mut connection, &info, memory).await?;
         }
-        memory.replid.clone_from(&info.replid);
-        // Whatever was written before it was asked is in what it says.
-        memory.past.push_back((asked, info.offset));
-        if memory.past.len() > PAST_MAX {
-            memory.past.pop_front();
-        }
+        memory.borrow_mut().is_up(&info, asked);
         if resp.settings().cache.authority == Authority::Local {
             local::vouch(resp, server);
         }
-        look_at_copy(resp, server, Some(&info), memory).await;
         let _ = tokio::time::timeout(LOOK, known.call.notified()).await;
+    }
+}
+
+impl Memory {
+    /// It does not answer: since how long, this time counted.
+    fn fails_for(&mut self) -> Duration {
+        let since = self.failing_since.get_or_insert_with(Instant::now);
+        since.elapsed()
+    }
+
+    /// It answered what was asked then.
+    fn is_up(&mut self, info: &Info, asked: Instant) {
+        self.failing_since = None;
+        self.spares = 0;
+        if info.replid != self.replid {
+            // Another history: how much was written counts anew.
+            self.past.clear();
+            self.replid.clone_from(&info.replid);
+        }
+        // Whatever was written before it was asked is in what it says.
+        self.past.push_back((asked, info.offset));
+        if self.past.len() > PAST_MAX {
+            self.past.pop_front();
+        }
     }
 }
 
@@ -134,7 +165,7 @@ async fn make_readable(
     server: usize,
     connection: &mut Connection,
     info: &Info,
-    memory: &mut Memory,
+    memory: &RefCell<Memory>,
 ) -> Result<(), RedisError> {
     let database = resp.settings().cache.spare_database - 1;
     connection.ask(&["SELECT", &database.to_string()]).await?;
@@ -144,19 +175,18 @@ async fn make_readable(
         let old = reply::text(&answer).unwrap_or_default();
         let old = String::from_utf8_lossy(old).into_owned();
         let marker = Marker::parse(&old);
-        let is_known = memory.marker.is_some();
-        let step = step(
-            info,
-            marker.as_ref(),
-            epoch,
-            memory.stale.as_deref(),
-            is_known,
-        );
-        if step == Step::Serve {
-            memory.marker = Some(old);
-            memory.stale = None;
-            return Ok(());
-        }
+        let step = {
+            let mut memory = memory.borrow_mut();
+            let is_known = memory.marker.is_some();
+            let stale = memory.stale.as_deref();
+            let step = step(info, marker.as_ref(), epoch, stale, is_known);
+            if step == Step::Serve {
+                memory.marker = Some(old);
+                memory.stale = None;
+                return Ok(());
+            }
+            step
+        };
         let known = &resp.knowledge.servers[server];
         let flag = match step {
             Step::Empty => {
@@ -181,59 +211,91 @@ async fn make_readable(
     }
 }
 
-/// Looks at the copy: whether it may answer, and how old what it says may be.
-async fn look_at_copy(resp: &Arc<Resp>, server: usize, writer: Option<&Info>, memory: &mut Memory) {
+async fn after_copy(resp: &Arc<Resp>, server: usize, memory: &RefCell<Memory>) {
     let settings = resp.settings();
     let Some(primary) = settings.cache.primaries.get(server) else {
         return;
     };
-    let view = resp.view();
-    let decided = &view.servers[server];
-    let other = match primary.copy {
-        Some(copy) if decided.writer == copy => Some(primary.address),
-        other => other,
+    let mut connection = None;
+    loop {
+        let writer = resp.view().servers[server].writer;
+        let other = match primary.copy {
+            Some(copy) if writer == copy => Some(primary.address),
+            other => other,
+        };
+        let Some(address) = other else {
+            return;
+        };
+        let info = ask_copy(resp, address, &mut connection).await;
+        judge_copy(resp, server, address, info.ok().as_ref(), memory);
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Asks the copy, on the connection that there is.
+async fn ask_copy(
+    resp: &Arc<Resp>,
+    address: SocketAddr,
+    connection: &mut Option<(SocketAddr, Connection)>,
+) -> Result<Info, RedisError> {
+    let mut open = match connection.take() {
+        Some((to, open)) if to == address => open,
+        _ => Connection::open(address, &resp.access(), PATIENCE).await?,
     };
-    let Some(address) = other else {
-        return;
-    };
-    let asked = async {
-        let mut connection = Connection::open(address, &resp.access(), PATIENCE).await?;
-        ask_info(&mut connection).await
-    };
-    let info: Result<Info, RedisError> = asked.await;
-    let is_copy = match &info {
-        Ok(info) if info.is_primary || info.is_loading => false,
-        Ok(info) => {
-            let is_of_it = info.replid == memory.replid && !memory.replid.is_empty();
-            // Caught up once, it stays good while its primary is away; a process that was started
-            // meanwhile has to catch up first.
-            if info.link_is_up && is_of_it {
-                memory.copy_run_id.clone_from(&info.run_id);
-                memory.copy_is_good = true;
-            }
-            memory.copy_is_good && memory.copy_run_id == info.run_id && is_of_it
-        }
-        Err(_) => false,
-    };
-    let lag = info.as_ref().ok().and_then(|info| lag(memory, info.offset));
-    // With its primary there, what it lags by is what it has not acknowledged.
-    let lag = if writer.is_none() && memory.past.is_empty() {
-        None
-    } else {
-        lag
-    };
-    let is_good = is_copy && lag.is_some_and(|lag| lag <= settings.cache.lag_max);
-    let known = &resp.knowledge.servers[server];
-    known.change(|news| {
+    let info = ask_info(&mut open).await?;
+    *connection = Some((address, open));
+    Ok(info)
+}
+
+/// Whether the copy may answer, and how old what it says may be.
+fn judge_copy(
+    resp: &Arc<Resp>,
+    server: usize,
+    address: SocketAddr,
+    info: Option<&Info>,
+    memory: &RefCell<Memory>,
+) {
+    let mut memory = memory.borrow_mut();
+    let is_copy = info.is_some_and(|info| memory.is_copy(info));
+    let lag = info.and_then(|info| lag(&memory, info.offset));
+    let is_good = is_copy && lag.is_some_and(|lag| lag <= resp.settings().cache.lag_max);
+    resp.knowledge.servers[server].change(|news| {
         news.lag = lag.filter(|_| is_copy);
         news.copy_address = Some(address);
     });
     let copy = is_good.then_some(address);
+    let run_id: Option<Arc<str>> = info.filter(|_| is_good).map(|i| i.run_id.as_str().into());
     resp.decide(server, |decided| {
-        let is_change = decided.copy != copy;
+        // The copy takes its primary's place: it is read until it serves as such.
+        let is_taking_over = decided.copy == Some(decided.writer) && decided.run_id.is_none();
+        let is_change = decided.copy != copy || decided.copy_run_id != run_id;
+        if is_taking_over || decided.writer == address || !is_change {
+            return false;
+        }
         decided.copy = copy;
-        is_change
+        decided.copy_run_id = run_id;
+        true
     });
+}
+
+impl Memory {
+    /// Whether it has the data of the server. Caught up once, it stays good while its primary is away, also
+    /// when it is promoted; a process that was started meanwhile has to catch up first.
+    fn is_copy(&mut self, info: &Info) -> bool {
+        if info.is_loading || self.replid.is_empty() {
+            return false;
+        }
+        if info.is_primary {
+            let is_promoted = info.replid_before == self.replid;
+            return is_promoted && self.copy_is_good && self.copy_run_id == info.run_id;
+        }
+        let is_of_it = info.replid == self.replid;
+        if info.link_is_up && is_of_it {
+            self.copy_run_id.clone_from(&info.run_id);
+            self.copy_is_good = true;
+        }
+        is_of_it && self.copy_is_good && self.copy_run_id == info.run_id
+    }
 }
 
 /// How old what a copy has may be: the time since its primary was last seen with no more than that.
@@ -244,16 +306,13 @@ fn lag(memory: &Memory, offset: u64) -> Option<Duration> {
 }
 
 /// It does not answer: what is done about that.
-async fn judge(resp: &Arc<Resp>, server: usize, memory: &mut Memory) {
+async fn judge(resp: &Arc<Resp>, server: usize, failing: Duration, memory: &RefCell<Memory>) {
     let settings = resp.settings();
     if server >= settings.cache.primaries.len() {
         return;
     }
-    let failing = memory
-        .failing_since
-        .map_or(Duration::ZERO, |since| since.elapsed());
     let is_condemned = match settings.cache.authority {
-        Authority::Local => failing > local::VERDICT,
+        Authority::Local => failing > VERDICT,
         Authority::Sentinel => resp.is_condemned(server),
     };
     if !is_condemned {
@@ -265,29 +324,45 @@ async fn judge(resp: &Arc<Resp>, server: usize, memory: &mut Memory) {
         return;
     }
     // Whose copy may still be promoted is waited for.
-    if has_copy || matches!(resp.view().servers[server].serving, Serving::Spare(_)) {
+    if !has_copy {
+        give_to_a_spare(resp, server, memory).await;
+    }
+}
+
+async fn give_to_a_spare(resp: &Arc<Resp>, server: usize, memory: &RefCell<Memory>) {
+    let known = &resp.knowledge.servers[server];
+    let serving = resp.view().servers[server].serving;
+    if let Serving::Spare(by) = serving
+        && !resp.knowledge.servers[by].is_lost.load(Ordering::Relaxed)
+    {
         return;
     }
-    if !resp.may_fail_over(server) {
-        let known = &resp.knowledge.servers[server];
+    if serving == Serving::Writer && !resp.may_fail_over(server) {
         known.show(
             "failed",
             "max_failover_share has been reached: nobody takes its keys",
         );
         return;
     }
-    if super::spare_out::prepare(resp, server, memory.marker.as_deref()).await {
+    // The same for every daemon that saw its marker; whoever did not may empty once more.
+    let episode = {
+        let memory = memory.borrow();
+        let marker = memory.marker.clone();
+        let marker = marker.unwrap_or_else(|| format!("{:016x}", fastrand::u64(..)));
+        format!("{marker} {}", memory.spares)
+    };
+    if let Some(by) = spare_out::prepare(resp, server, &episode).await {
+        let mut memory = memory.borrow_mut();
         memory.stale = memory.marker.clone();
-        let number = fastrand::u64(..);
+        memory.spares += 1;
         resp.decide(server, |decided| {
-            decided.serving = Serving::Spare(number);
+            decided.serving = Serving::Spare(by);
             decided.run_id = None;
             true
         });
-        let known = &resp.knowledge.servers[server];
         known.show(
             "spared",
-            "it has failed and has no copy: spares take its keys",
+            "it has failed and has no copy: another takes its keys",
         );
     }
 }

@@ -23,6 +23,8 @@ pub(in super::super) struct Verdict {
     pub is_condemned: bool,
     /// This Sentinel finds it down.
     pub is_suspected: bool,
+    /// It is promoting another: it may tell the new epoch with the old address.
+    is_changing: bool,
     /// How many Sentinels have to agree.
     pub quorum: usize,
     /// Until when this Sentinel cannot find it down.
@@ -117,6 +119,7 @@ fn verdict(answer: &[u8], asked: Instant) -> Option<Verdict> {
         epoch: field("config-epoch")?.parse().ok()?,
         is_condemned: flags.contains(&"o_down"),
         is_suspected: flags.contains(&"s_down") || flags.contains(&"o_down"),
+        is_changing: flags.contains(&"failover_in_progress"),
         quorum: field("quorum")?.parse().ok()?,
         vouched_until: asked + left,
     })
@@ -145,7 +148,8 @@ impl Resp {
     /// Does what the newest verdict says.
     fn weigh(&self, server: usize) {
         let verdicts = self.verdicts(server);
-        let Some(newest) = verdicts.iter().max_by_key(|verdict| verdict.epoch) else {
+        let settled = verdicts.iter().filter(|verdict| !verdict.is_changing);
+        let Some(newest) = settled.max_by_key(|verdict| verdict.epoch) else {
             return;
         };
         let mut is_promotion = false;
@@ -159,7 +163,10 @@ impl Resp {
             decided.epoch = newest.epoch;
             if is_other {
                 decided.writer = newest.writer;
-                decided.copy = None;
+                // If it was the copy, it is read as such until it has been looked at.
+                let copy = decided.copy.filter(|copy| *copy == newest.writer);
+                decided.copy = copy;
+                decided.copy_run_id = decided.copy_run_id.take().filter(|_| copy.is_some());
                 decided.run_id = None;
                 decided.vouched_until_ms = Arc::default();
             }
@@ -168,8 +175,7 @@ impl Resp {
         if is_promotion {
             self.knowledge.promotions.fetch_add(1, Ordering::Relaxed);
             let known = &self.knowledge.servers[server];
-            known.change(|news| news.promotions += 1);
-            known.call.notify_one();
+            known.promoted();
             tracing::warn!(server, writer = %newest.writer, "Sentinel has promoted a copy");
         }
         self.vouch(server, &verdicts);
@@ -204,5 +210,40 @@ impl Resp {
         };
         let until = self.milliseconds(until[place]);
         decided.vouched_until_ms.fetch_max(until, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::resp::write;
+
+    fn told(flags: &str) -> Verdict {
+        let fields = [
+            ["ip", "192.0.2.1"],
+            ["port", "6379"],
+            ["flags", flags],
+            ["down-after-milliseconds", "1000"],
+            ["last-ok-ping-reply", "100"],
+            ["config-epoch", "7"],
+            ["quorum", "2"],
+        ];
+        let mut answer = Vec::new();
+        write::command(&mut answer, &fields.concat());
+        verdict(&answer, Instant::now()).expect("all fields are there")
+    }
+
+    #[test]
+    fn a_new_epoch_with_the_old_address_is_no_news() {
+        let told = told("master,o_down,failover_in_progress");
+        assert!(told.is_condemned && told.is_changing);
+    }
+
+    #[test]
+    fn a_server_that_answered_lately_is_vouched_for() {
+        let told = told("master");
+        assert!(!told.is_suspected && !told.is_changing);
+        assert!(told.vouched_until > Instant::now() + Duration::from_millis(500));
+        assert_eq!(told.epoch, 7);
     }
 }

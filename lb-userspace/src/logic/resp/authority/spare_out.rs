@@ -1,6 +1,8 @@
-//! Spares are emptied before they take another's keys, and what they take has a bounded life.
+//! Who takes the keys of a failed server is emptied before and after, and what it takes has a bounded
+//! life.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{PATIENCE, Resp, Serving};
 use crate::upstream::redis::{Connection, RedisError};
@@ -9,37 +11,59 @@ use crate::wire::resp::reply;
 /// Empties the database once for each failure, whoever comes first.
 const BEGIN: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return 0 end \
      redis.call('FLUSHDB') redis.call('SET', KEYS[1], ARGV[1], 'EX', 86400) return 1";
+/// Empties it when it is not needed any more, whoever comes first.
+const END: &str = "if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end \
+     redis.call('FLUSHDB') return 1";
 /// Keys that are looked at in one step.
 const STEP: &str = "500";
 
-/// Makes the spare of a failed server ready for its keys; `false`: it cannot be now.
-pub(super) async fn prepare(resp: &Arc<Resp>, server: usize, episode: Option<&str>) -> bool {
-    let Some(spare) = spare_of(resp, server) else {
-        return false;
-    };
-    let outcome = async {
-        let mut connection = open(resp, spare).await?;
-        let name = resp.settings().cache.primaries[server].name.clone();
-        let key = format!("lb:gutter:{name}");
-        let episode = episode.unwrap_or("unknown");
-        connection.ask(&["EVAL", BEGIN, "1", &key, episode]).await
-    };
-    let outcome: Result<Vec<u8>, RedisError> = outcome.await;
-    if let Err(error) = &outcome {
-        tracing::warn!(server, %error, "a spare cannot be emptied");
-        return false;
+/// Makes a server ready for the keys of one that has failed; `None`: there is none now.
+pub(super) async fn prepare(resp: &Arc<Resp>, server: usize, episode: &str) -> Option<usize> {
+    let by = spare_of(resp, server)?;
+    if let Err(error) = run(resp, by, server, BEGIN, episode).await {
+        tracing::warn!(server, by, %error, "a spare cannot be emptied");
+        return None;
     }
-    tokio::task::spawn_local(bound_lives(Arc::clone(resp), server, spare));
-    true
+    tokio::task::spawn_local(bound_lives(Arc::clone(resp), server, by));
+    Some(by)
 }
 
-/// Who takes the keys of a failed server.
+/// The server is back: what others kept for it is old from now on.
+pub(super) async fn end(resp: &Arc<Resp>, server: usize, by: usize) {
+    if let Err(error) = run(resp, by, server, END, "").await {
+        // It is emptied before its next use in any case.
+        tracing::info!(server, by, %error, "a spare cannot be emptied after its use");
+    }
+}
+
+async fn run(
+    resp: &Arc<Resp>,
+    by: usize,
+    server: usize,
+    script: &str,
+    episode: &str,
+) -> Result<(), RedisError> {
+    let mut connection = open(resp, by).await?;
+    let key = format!("lb:gutter:{}", resp.settings().cache.primaries[server].name);
+    connection
+        .ask(&["EVAL", script, "1", &key, episode])
+        .await?;
+    Ok(())
+}
+
+/// Who takes the keys of a failed server: the first of its alternates that answers.
 fn spare_of(resp: &Arc<Resp>, server: usize) -> Option<usize> {
     let settings = resp.settings();
     let name = settings.cache.primaries.get(server)?.name.as_bytes();
     let view = resp.view();
     let mut others = settings.placement.alternates(name, server);
-    others.find(|other| view.servers[*other].serving == Serving::Writer)
+    others.find(|other| {
+        let is_lost = resp.knowledge.servers[*other]
+            .is_lost
+            .load(Ordering::Relaxed);
+        let other = &view.servers[*other];
+        other.serving == Serving::Writer && other.run_id.is_some() && !is_lost
+    })
 }
 
 async fn open(resp: &Arc<Resp>, spare: usize) -> Result<Connection, RedisError> {
@@ -58,10 +82,11 @@ async fn open(resp: &Arc<Resp>, spare: usize) -> Result<Connection, RedisError> 
 async fn bound_lives(resp: Arc<Resp>, server: usize, spare: usize) {
     loop {
         let life = resp.settings().cache.spare_ttl;
-        if !matches!(resp.view().servers[server].serving, Serving::Spare(_)) {
+        let is_in_use = || resp.view().servers[server].serving == Serving::Spare(spare);
+        if !is_in_use() {
             // Prepared a moment ago, or over.
             tokio::time::sleep(life / 8).await;
-            if !matches!(resp.view().servers[server].serving, Serving::Spare(_)) {
+            if !is_in_use() {
                 return;
             }
         }
