@@ -88,7 +88,8 @@ fn pipelines_keep_their_order_and_transactions_their_keys() -> Result<()> {
         let text = across
             .err()
             .context("keys of three servers in a transaction")?
-            .to_string();
+            .to_string()
+            .to_uppercase();
         ensure!(
             text.contains("CROSSSLOT") || text.contains("EXECABORT"),
             "{text}"

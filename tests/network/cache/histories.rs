@@ -53,7 +53,7 @@ enum Mode {
 }
 
 #[test]
-#[ignore = "did not end within two minutes when it was first run"]
+#[ignore = "its first run ended red by FLUSHALL, which removed lb's marker; not run since"]
 fn synchronous_and_strict_is_never_stale_and_loses_nothing() -> Result<()> {
     rounds(
         Mode::Strict,
@@ -62,7 +62,7 @@ fn synchronous_and_strict_is_never_stale_and_loses_nothing() -> Result<()> {
 }
 
 #[test]
-#[ignore = "not run yet"]
+#[ignore = "its first run ended red by FLUSHALL, which removed lb's marker; not run since"]
 fn asynchronous_and_serving_is_never_older_than_shown_and_keeps_the_order() -> Result<()> {
     rounds(
         Mode::Serve,
@@ -114,9 +114,9 @@ fn one_round(
     seed: u64,
 ) -> Result<Findings> {
     let number = round % 3;
-    // Each round begins with keys that nobody wrote.
+    // Each round begins with keys that nobody wrote; lb's own are in another database.
     for number in 0..3 {
-        scene.current(number)?.command(&["FLUSHALL"])?;
+        scene.current(number)?.command(&["FLUSHDB"])?;
     }
     let mut workload = Workload::new(scene.targets(), seed);
     if is_long() {

@@ -97,6 +97,7 @@ fn a_server_that_returns_with_old_data_is_emptied_once_before_anybody_reads() ->
 }
 
 #[test]
+#[ignore = "changed after its first run, and not run since"]
 fn a_spare_is_empty_at_first_bounded_in_time_and_emptied_before_its_next_use() -> Result<()> {
     let mut scene = scene()?;
     ensure!(write_all(&scene, "first")? == KEYS);
