@@ -226,8 +226,12 @@ impl View {
     /// The first time that a primary is heard, its cluster becomes the shard's, if all agree.
     fn adopt(&mut self, shard: Shard, now: Instant) -> bool {
         let looks = now.saturating_duration_since(self.began) < self.limits.first_look;
-        let is_unheard =
-            |server: ServerId| matches!(self.servers[usize::from(server.0)].news, News::None);
+        // A proxy that has not reached its server yet cannot say which cluster that is of.
+        let is_unheard = |server: ServerId| match &self.servers[usize::from(server.0)].news {
+            News::None => true,
+            News::Lost => false,
+            News::Heard { beat, .. } => beat.epoch.system == 0,
+        };
         if self.known[usize::from(shard.0)].epoch().is_some()
             || (looks && self.of_shard(shard).any(is_unheard))
             || self.clusters(shard).nth(1).is_some()

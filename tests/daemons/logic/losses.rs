@@ -377,7 +377,6 @@ async fn one_primary_is_lost(fault: Fault) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "red once of one run: a session's read after its write went with the killed primary as a write (40003)"]
 async fn a_primary_that_is_killed_loses_and_doubles_nothing() -> Result<()> {
     primary_is_lost(Fault::Killed).await
 }

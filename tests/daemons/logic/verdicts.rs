@@ -61,7 +61,6 @@ fn until_standby_reads(cluster: &Cluster) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "red in its only run: a statement waited for a primary in vain that should not have waited"]
 async fn each_client_is_told_what_became_of_its_statement() -> Result<()> {
     let mut cluster = Cluster::new(1, ", failover_timeout = \"20s\"")?;
     cluster.psql(
@@ -150,7 +149,6 @@ async fn each_client_is_told_what_became_of_its_statement() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "red in its only run: in the middle of a row there is no room for 08006, and the test expects it"]
 async fn a_read_is_answered_by_another_server_unless_the_client_has_a_part() -> Result<()> {
     let mut cluster = Cluster::new(1, "")?;
     until_standby_reads(&cluster)?;
@@ -178,8 +176,9 @@ async fn a_read_is_answered_by_another_server_unless_the_client_has_a_part() -> 
             Err(error) => break error,
         }
     };
+    // In the middle of a row there is no room for an error: the connection ends.
     let code = broken.code().map(tokio_postgres::error::SqlState::code);
-    assert_eq!(code, Some("08006"));
+    assert!(matches!(code, Some("08006") | None), "{broken:?}");
     assert!(cluster.gauge("postgres_broken_off_total") >= Some(1.0));
     assert!(cluster.sum("postgres_repeats_total", "db-2") >= Some(1.0));
     Ok(())
@@ -328,7 +327,6 @@ async fn two_primaries_of_one_epoch_get_no_writes_and_an_old_one_never_again() -
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "red in its only run: two clusters were not told apart; the test's servers may be copies of one"]
 async fn servers_of_two_clusters_are_an_error_that_says_so() -> Result<()> {
     let run = RunDirectory::new()?;
     let servers = vec![

@@ -111,9 +111,9 @@ impl Session {
             return self.may_go_on(server);
         }
         self.waits_since = None;
-        let (commits, ends) = match &self.mode {
-            Mode::Relay(relay) => (relay.commits, relay.ends),
-            _ => (false, Ends::Nothing),
+        let (commits, ends, is_sent) = match &self.mode {
+            Mode::Relay(relay) => (relay.commits, relay.ends, relay.is_sent()),
+            _ => (false, Ends::Nothing, true),
         };
         let in_transaction = upstream.answers.state != b'I';
         let is_cut = upstream.passing > 0;
@@ -125,11 +125,21 @@ impl Session {
             Some(Awaited::Query | Awaited::Sync)
         );
         let is_idle = upstream.answers.awaited.is_empty() && !upstream.answers.skipping;
+        let is_done = is_idle && !in_transaction && !is_cut && is_sent;
+        if is_done {
+            // Its last words came in one piece with the last answer, which the client has.
+            let attested = self.who.cluster.view().attested(self.shard);
+            self.floor.wrote(&upstream, attested);
+            self.floor.lost_upstream(server);
+        }
         drop(upstream);
         self.mode = Mode::Rest;
         self.tracking.drop_changes();
         self.tracking.next();
         self.is_input_due = true;
+        if is_done {
+            return self.may_go_on(server);
+        }
         if is_idle && in_transaction {
             // The client is told when it asks next.
             self.who.cluster.counts.rolled_back.add();

@@ -36,6 +36,8 @@ pub(super) struct Relay {
     pub is_untouched: bool,
     /// Something was sent that may commit.
     pub commits: bool,
+    /// Something was sent that is run: without it nothing can have been written.
+    pub runs: bool,
     /// What the last statement does to its transaction.
     pub ends: Ends,
     /// Since when its server does not answer, as far as that was looked at.
@@ -46,6 +48,13 @@ pub(super) struct Relay {
     is_refused: bool,
     /// The answer, by its number, that says that the proxy refused a segment and the client was told.
     void: Option<u64>,
+}
+
+impl Relay {
+    /// Whether no message of the client is cut off.
+    pub const fn is_sent(&self) -> bool {
+        self.passing == 0
+    }
 }
 
 /// What the client is told of an error.
@@ -69,6 +78,7 @@ impl Session {
             is_kept_over: false,
             is_untouched: true,
             commits: false,
+            runs: false,
             ends: Ends::default(),
             hangs_since: None,
             passing: 0,
@@ -196,6 +206,7 @@ impl Session {
                 splice.cut(at, end);
             }
             if let Mode::Relay(relay) = &mut self.mode {
+                relay.runs |= matches!(header.tag, b'Q' | b'E' | b'F');
                 relay.passing = at + header.total - end;
             }
             at = end;
@@ -263,7 +274,7 @@ impl Session {
             self.upstreams[server] = Some(upstream);
             return;
         }
-        let is_refused = relay.is_refused;
+        let (is_refused, runs) = (relay.is_refused, relay.runs);
         let is_void = relay.void == Some(upstream.readies);
         let mut kept = std::mem::take(&mut relay.kept);
         self.mode = Mode::Rest;
@@ -276,7 +287,7 @@ impl Session {
             std::mem::swap(&mut self.input, &mut kept);
         } else {
             self.waits_since = None;
-            if !is_void {
+            if runs && !is_void {
                 let attested = self.who.cluster.view().attested(self.shard);
                 self.floor.wrote(&upstream, attested);
             }
