@@ -61,7 +61,6 @@ fn until_standby_reads(cluster: &Cluster) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "every verdict holds; then a SELECT of one of the sessions waits for a primary where a standby could answer"]
 async fn each_client_is_told_what_became_of_its_statement() -> Result<()> {
     let mut cluster = Cluster::new(1, ", failover_timeout = \"20s\"")?;
     cluster.psql(

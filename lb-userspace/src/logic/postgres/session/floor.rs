@@ -24,6 +24,9 @@ pub(super) struct Floor {
     pub epoch: Epoch,
     pub position: Lsn,
     untold: Option<Untold>,
+    /// The position that was told last. It counts once a write is known that it covers: that of a
+    /// segment that ran nothing may lie beyond what standbys will ever get.
+    last: Option<(Epoch, Lsn)>,
 }
 
 impl Floor {
@@ -56,6 +59,9 @@ impl Floor {
         let tie = &upstream.tie;
         // The position may have come in one piece with the answer.
         let is_told = tie.told >= upstream.readies;
+        if is_told && let Some((epoch, position)) = self.last {
+            self.raise(epoch, position);
+        }
         self.untold = (tie.is_linked && !is_told).then(|| Untold {
             server: tie.server,
             answers: Some(upstream.readies),
@@ -68,7 +74,7 @@ impl Floor {
         let Ok(link::FromProxy::Position(told)) = link::FromProxy::read(body) else {
             return;
         };
-        self.raise(told.epoch, told.position);
+        self.last = Some((told.epoch, told.position));
         upstream.tie.told = upstream.tie.told.max(told.segments);
         let is_it = |untold: &Untold| {
             let answers = untold.answers;
@@ -77,6 +83,7 @@ impl Floor {
         };
         if self.untold.as_ref().is_some_and(is_it) {
             self.untold = None;
+            self.raise(told.epoch, told.position);
         }
     }
 
