@@ -17,6 +17,14 @@ pub(crate) fn workspace() -> &'static Path {
         .expect("xtask lies in the workspace")
 }
 
+/// What cargo tells a program that it runs of that program's package.
+const OF_ONE_PACKAGE: [&str; 4] = [
+    "CARGO_PKG_",
+    "CARGO_MANIFEST_",
+    "CARGO_BIN_",
+    "CARGO_CRATE_",
+];
+
 /// Where `cargo install` puts programs.
 pub(crate) fn cargo_bin() -> Option<PathBuf> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
@@ -33,7 +41,17 @@ pub(crate) fn command(program: impl AsRef<Path>) -> Command {
 
 /// `cargo`, the one that runs this.
 pub(crate) fn cargo() -> Command {
-    command(env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from))
+    let mut cargo =
+        command(env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from));
+    // What cargo tells this program of its own package is not for a build: a build script that looks at
+    // it would run again, and half the world be compiled anew, whenever a plain `cargo build` came between.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if OF_ONE_PACKAGE.iter().any(|start| text.starts_with(start)) {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo
 }
 
 /// The first file of that name that can be run.
