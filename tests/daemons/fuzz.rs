@@ -5,8 +5,8 @@
 //! codecs with `--long`. `LB_TEST_SEED` repeats a run.
 
 mod codecs;
+mod dialect;
 mod live;
-mod mutate;
 
 use std::time::{Duration, Instant};
 

@@ -28,6 +28,7 @@ pub mod db_proxy;
 pub mod distribution;
 pub mod duties;
 pub mod forwarder;
+pub mod fuzz;
 pub mod history;
 pub mod link;
 pub mod load;

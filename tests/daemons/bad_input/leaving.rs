@@ -1,7 +1,7 @@
 //! How clients leave: by half, in the middle, or by not reading any more.
 
 use std::io::Write;
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 
 use anyhow::{Context, Result, ensure};
 use lb_tests::wait;
@@ -55,16 +55,22 @@ fn a_client_that_closes_its_half_anywhere_is_let_go() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_client_that_stops_reading_does_not_stop_others() -> Result<()> {
-    let site = Site::new("pool = { size = 2 }")?;
-    let mut other = Bystander::start(site.proxy.port(), "")?;
+/// A client that has asked for a long answer and reads none of it: its server waits for it.
+fn stopped_reading(site: &Site) -> Result<TcpStream> {
     let mut stream = logged_in(site.proxy.port())?;
     stream.write_all(&query(LONG_ANSWER))?;
     wait::until("the server waits for the client to read", SOON, || {
         let stuck = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ClientWrite'";
         site.server.sql(stuck).is_ok_and(|count| count == "1")
     })?;
+    Ok(stream)
+}
+
+#[test]
+fn a_client_that_stops_reading_does_not_stop_others() -> Result<()> {
+    let site = Site::new("pool = { size = 2 }")?;
+    let mut other = Bystander::start(site.proxy.port(), "")?;
+    let mut stream = stopped_reading(&site)?;
     other.is_undisturbed()?;
     // It reads after all, and has missed nothing.
     let tags = until(&mut stream, b'Z')?;
@@ -78,12 +84,7 @@ async fn who_waits_for_the_server_of_one_that_stopped_reading_is_told_and_then_s
     let site = Site::new("pool = { size = 1, queue_timeout = \"2s\" }")?;
     let waits = connect(site.proxy.port(), "").await?;
     waits.batch_execute("SELECT 1").await?;
-    let mut stream = logged_in(site.proxy.port())?;
-    stream.write_all(&query(LONG_ANSWER))?;
-    wait::until("the server waits for the client to read", SOON, || {
-        let stuck = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ClientWrite'";
-        site.server.sql(stuck).is_ok_and(|count| count == "1")
-    })?;
+    let stream = stopped_reading(&site)?;
     let told = sqlstate(waits.batch_execute("SELECT 1").await);
     ensure!(told.as_deref() == Some("53300"), "{told:?}");
     // It never reads again.

@@ -13,7 +13,7 @@ use lb_userspace::wire::postgres::scram::{Client, Secret, Server, Verifier};
 use lb_userspace::wire::postgres::startup::{self, First};
 use lb_userspace::wire::postgres::{frame, md5, sql, write};
 
-use super::{budget, mutate, shown};
+use super::{budget, dialect, shown};
 
 /// Inputs between two looks at the clock.
 const BATCH: usize = 256;
@@ -35,7 +35,7 @@ fn codecs_hold_whatever_they_read() -> Result<()> {
     while budget.is_left() {
         for _ in 0..BATCH {
             let reader = random.choice(&readers).expect("there are readers");
-            let input = mutate::mutated(&mut random, &reader.seeds);
+            let input = dialect::POSTGRES.mutated(&mut random, &reader.seeds);
             check(reader, &input, seed);
             inputs += 1;
         }

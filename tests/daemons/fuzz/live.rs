@@ -1,7 +1,7 @@
 //! A running proxy, with clients that send anything, and in front of a server that sends anything.
 //! Another client works all the time, and the counts of the proxy return to what they were.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::Write;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,11 +11,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
 use lb_tests::db_proxy::DbProxy;
+use lb_tests::fuzz::to_the_end;
 use lb_tests::run_directory::RunDirectory;
 use lb_tests::{scale, wait};
 use lb_userspace::wire::postgres::write;
 
-use super::{budget, mutate, shown};
+use super::{budget, dialect, shown};
 use crate::setup::{SOON, Site};
 
 const STARTUP: &[u8] = b"\0\0\0\x29\0\x03\0\0user\0postgres\0database\0postgres\0\0";
@@ -69,7 +70,8 @@ fn a_client_that_sends_anything_hurts_nobody_else() -> Result<()> {
     let (mut inputs, budget) = (0, budget(SHORT, LONG));
     while budget.is_left() {
         let is_logged_in = random.u8(0..4) > 0;
-        let input = mutate::mutated(&mut random, if is_logged_in { &seeds } else { &first });
+        let input =
+            dialect::POSTGRES.mutated(&mut random, if is_logged_in { &seeds } else { &first });
         sends(&site, is_logged_in, &input)
             .with_context(|| format!("LB_TEST_SEED={seed}: {}", shown(&input)))?;
         inputs += 1;
@@ -104,26 +106,6 @@ fn sends(site: &Site, is_logged_in: bool, input: &[u8]) -> Result<()> {
     let _ = stream.write_all(input);
     let _ = stream.shutdown(Shutdown::Write);
     to_the_end(&mut stream)
-}
-
-fn to_the_end(stream: &mut TcpStream) -> Result<()> {
-    let mut piece = [0; 4096];
-    loop {
-        match stream.read(&mut piece) {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            // A reset is an end as well.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
-                ) =>
-            {
-                return Ok(());
-            }
-            Err(error) => return Err(error).context("neither an answer nor an end"),
-        }
-    }
 }
 
 /// What a server says, up to the end of a login and after a query.
@@ -207,7 +189,7 @@ fn serve_anything(
         let is_sound = random.bool();
         // Half of them log in first, and go wrong later.
         let _ = is_sound.then(|| stream.write_all(&seeds[0]));
-        let _ = stream.write_all(&mutate::mutated(&mut random, &seeds));
+        let _ = stream.write_all(&dialect::POSTGRES.mutated(&mut random, &seeds));
         if random.bool() {
             let _ = stream.shutdown(Shutdown::Write);
         }

@@ -13,7 +13,7 @@ use lb_userspace::wire::resp::error::ProtocolError;
 use lb_userspace::wire::resp::keys::{each_key, tag};
 use lb_userspace::wire::resp::reply::{self, Scan};
 
-use super::{mutate, shown, until};
+use super::{dialect, shown, until};
 
 /// Inputs between two looks at the clock.
 const BATCH: usize = 256;
@@ -79,7 +79,8 @@ fn codecs_hold_whatever_they_read() -> Result<()> {
     while Instant::now() < end {
         for _ in 0..BATCH {
             let is_client = random.bool();
-            let input = mutate::mutated(&mut random, if is_client { &clients } else { &servers });
+            let input =
+                dialect::RESP.mutated(&mut random, if is_client { &clients } else { &servers });
             let cut = random.usize(0..=input.len());
             check(&input, cut, seed);
             inputs += 1;

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
+use lb_tests::fuzz::to_the_end;
 use lb_tests::logic::Logic;
 use lb_tests::redis::{Connection, Place, Redis, Reply, Tier};
 use lb_tests::{scale, wait};
 
 use super::codecs::{answers_of_servers, commands_of_clients};
-use super::{mutate, shown, until};
+use super::{dialect, shown, until};
 use crate::SOON;
 
 /// Inputs between two looks at the other client.
@@ -36,9 +37,10 @@ fn a_client_that_sends_anything_hurts_nobody_else() -> Result<()> {
     let seeds = commands_of_clients();
     let (mut inputs, end) = (0, until(SHORT, LONG));
     while Instant::now() < end {
-        let input = mutate::mutated(&mut random, &seeds);
+        let input = dialect::RESP.mutated(&mut random, &seeds);
         let said = || format!("LB_TEST_SEED={seed}: {}", shown(&input));
         let mut stream = TcpStream::connect(logic.resp())?;
+        stream.set_read_timeout(Some(SOON))?;
         // It may be done with us before we are.
         let _ = stream.write_all(&input);
         let _ = stream.shutdown(Shutdown::Write);
@@ -66,27 +68,6 @@ fn works(client: &mut Connection, tag: &str) -> Result<()> {
         ensure!(reply.text() == value, "{key}: {reply:?}");
     }
     Ok(())
-}
-
-/// Reads until the other end closes, which must come.
-fn to_the_end(stream: &mut TcpStream) -> Result<()> {
-    stream.set_read_timeout(Some(SOON))?;
-    let mut piece = [0; 4096];
-    loop {
-        match stream.read(&mut piece) {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
-                ) =>
-            {
-                return Ok(());
-            }
-            Err(error) => return Err(error).context("neither an answer nor an end"),
-        }
-    }
 }
 
 #[test]
@@ -211,7 +192,7 @@ fn stand_between(
                 lies.fetch_add(1, Ordering::Relaxed);
                 let mut all = vec![truth];
                 all.extend_from_slice(&seeds);
-                mutate::mutated(&mut random, &all)
+                dialect::RESP.mutated(&mut random, &all)
             } else {
                 truth
             };
