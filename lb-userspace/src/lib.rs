@@ -8,6 +8,7 @@ pub mod db_proxy;
 mod downstream;
 pub mod failover;
 pub mod health;
+mod kept;
 pub mod logic;
 pub mod maglev;
 pub mod runtime;

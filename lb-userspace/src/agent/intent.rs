@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::effective::Admin;
+use crate::kept;
 
 const FILE: &str = "agent.json";
 
@@ -87,7 +88,7 @@ impl Intents {
         }
     }
 
-    /// Writes the file aside and renames it into place, so that a crash leaves the old or the new.
+    /// Writes the file; a crash leaves the old or the new.
     ///
     /// # Errors
     /// [`IntentError::Io`].
@@ -97,14 +98,8 @@ impl Intents {
             path: path.clone(),
             source,
         };
-        fs::create_dir_all(state).map_err(failed)?;
-        let aside = state.join(format!("{FILE}.new"));
         let text = serde_json::to_vec_pretty(self).map_err(|error| failed(error.into()))?;
-        let mut file = fs::File::create(&aside).map_err(failed)?;
-        file.write_all(&text)
-            .and_then(|()| file.sync_all())
-            .map_err(failed)?;
-        fs::rename(&aside, &path).map_err(failed)
+        kept::write(&path, &text).map_err(failed)
     }
 
     /// The intent for a backend.

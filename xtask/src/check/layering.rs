@@ -18,7 +18,7 @@ const LAYERS: [&[&str]; 7] = [
     &["upstream"],
     &["failover", "health", "maglev", "transport"],
     &["wire", "config", "sql"],
-    &["runtime", "telemetry"],
+    &["kept", "runtime", "telemetry"],
 ];
 
 /// Modules that compute, and never wait or ask: their inputs are arguments, time included.

@@ -5,23 +5,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use serde::{Deserialize, Serialize};
 
+use crate::kept;
 use crate::wire::postgres::error::{PgError, code};
 use crate::wire::postgres::link::{Epoch, Lsn};
-
-/// What is kept.
-#[derive(Debug, Serialize, Deserialize)]
-struct Kept {
-    /// As a text: JSON's numbers are too short for it.
-    system: String,
-    timeline: u32,
-    began: String,
-}
 
 /// Whether everybody is kept away from the server, and why.
 #[derive(Debug)]
@@ -47,7 +38,7 @@ impl Fence {
     pub fn load(directory: &Path, port: u16) -> anyhow::Result<Self> {
         let file = directory.join(format!("db-proxy-{port}.json"));
         let highest = match fs::read_to_string(&file) {
-            Ok(text) => parse(&text).with_context(|| {
+            Ok(text) => serde_json::from_str(&text).with_context(|| {
                 let file = file.display();
                 format!("{file} is malformed: it holds the highest epoch; mend or remove it")
             })?,
@@ -174,25 +165,6 @@ impl Fence {
     }
 }
 
-fn parse(text: &str) -> anyhow::Result<Epoch> {
-    let kept: Kept = serde_json::from_str(text)?;
-    Ok(Epoch {
-        system: kept.system.parse()?,
-        timeline: kept.timeline,
-        began: Lsn::parse(&kept.began).context("began is no position")?,
-    })
-}
-
-/// Writes aside, and renames: a file is whole or the one before.
 fn keep(file: &Path, epoch: Epoch) -> io::Result<()> {
-    let kept = Kept {
-        system: epoch.system.to_string(),
-        timeline: epoch.timeline,
-        began: epoch.began.to_string(),
-    };
-    let aside = file.with_extension("new");
-    let mut new = fs::File::create(&aside)?;
-    new.write_all(serde_json::to_string(&kept)?.as_bytes())?;
-    new.sync_all()?;
-    fs::rename(&aside, file)
+    kept::write(file, &serde_json::to_vec(&epoch)?)
 }

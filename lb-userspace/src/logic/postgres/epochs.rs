@@ -3,30 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
-use serde::{Deserialize, Serialize};
 
 use super::cluster::Count;
-use crate::wire::postgres::link::{Epoch, Lsn};
+use crate::kept;
+use crate::wire::postgres::link::Epoch;
 
 /// The name of the file in the directory `state`.
 const FILE: &str = "postgres-epochs.json";
 
-/// An epoch as it is written.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-struct Kept {
-    /// A text, because not every reader of JSON knows numbers of 64 bits.
-    system: String,
-    timeline: u32,
-    began: String,
-}
-
 /// By the names of databases, and the numbers of shards.
-type All = BTreeMap<String, BTreeMap<u32, Kept>>;
+type All = BTreeMap<String, BTreeMap<u32, Epoch>>;
 
 /// The epochs that are kept.
 #[derive(Debug)]
@@ -53,9 +44,6 @@ impl Epochs {
                 return Err(error).with_context(|| format!("cannot read {}", file.display()));
             }
         };
-        for kept in all.values().flat_map(BTreeMap::values) {
-            parse(kept).with_context(|| format!("{} is damaged", file.display()))?;
-        }
         Ok(Self {
             file,
             all: Mutex::new(all),
@@ -66,22 +54,15 @@ impl Epochs {
     /// What is known of a shard.
     pub fn of(&self, database: &str, shard: u32) -> Option<Epoch> {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(database)?
-            .get(&shard)
-            .and_then(|kept| parse(kept).ok())
+        all.get(database)?.get(&shard).copied()
     }
 
     /// Keeps the epoch of a shard. If that fails it is logged and counted: the daemon goes on.
     pub fn keep(&self, database: &str, shard: u32, epoch: Epoch) {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = Kept {
-            system: epoch.system.to_string(),
-            timeline: epoch.timeline,
-            began: epoch.began.to_string(),
-        };
         all.entry(database.to_owned())
             .or_default()
-            .insert(shard, kept);
+            .insert(shard, epoch);
         if let Err(error) = write(&self.file, &all) {
             self.failures.add();
             let file = self.file.display();
@@ -90,29 +71,14 @@ impl Epochs {
     }
 }
 
-fn parse(kept: &Kept) -> anyhow::Result<Epoch> {
-    Ok(Epoch {
-        system: kept.system.parse()?,
-        timeline: kept.timeline,
-        began: Lsn::parse(&kept.began).context("began is no position")?,
-    })
-}
-
-/// Writes aside, and renames: a file is whole or the one before.
 fn write(file: &Path, all: &All) -> io::Result<()> {
-    if let Some(directory) = file.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    let aside = file.with_extension("new");
-    let mut new = fs::File::create(&aside)?;
-    new.write_all(serde_json::to_string_pretty(all)?.as_bytes())?;
-    new.sync_all()?;
-    fs::rename(&aside, file)
+    kept::write(file, &serde_json::to_vec_pretty(all)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::postgres::link::Lsn;
 
     #[test]
     fn an_epoch_is_there_after_a_restart_and_a_damaged_file_is_refused() {

@@ -6,12 +6,16 @@
 
 mod field;
 mod heartbeat;
+mod kept;
 
 #[cfg(test)]
 mod tests;
 
+use serde::{Deserialize, Serialize};
+
 use self::field::Fields;
 pub use self::heartbeat::{Answering, Heartbeat, Load, Role};
+use self::kept::Kept;
 use super::write;
 
 /// The startup option that asks for a link. A plain PostgreSQL names it in its
@@ -85,7 +89,8 @@ impl std::fmt::Display for Lsn {
 }
 
 /// Whose history a position belongs to. A promotion begins a new timeline.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "Kept", try_from = "Kept")]
 pub struct Epoch {
     /// Which cluster (`system_identifier`); 0 if unknown.
     pub system: u64,
