@@ -97,7 +97,9 @@ pub fn walk(world: &World, rules: Rules, pool: u16, home: u32, is_tcp: bool) -> 
         let entry = table.previous[home as usize];
         let before = if is_tcp { entry } else { entry >> 16 } as u16;
         let still_owns = world.state(before) & owns != 0 || !rules.hold(Rule::PreviousMustOwn);
-        if before != NOBODY && still_owns {
+        // What lies there may name nobody at all, and not every model asks its state.
+        let is_there = usize::from(before) < world.backends.len();
+        if is_there && still_owns {
             found.old = before;
             found.lost = NOBODY;
         }
