@@ -108,10 +108,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
 
 async fn serve(config: DbProxy, source: std::path::PathBuf) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("cannot listen at {}", config.listen))?;
-    let metrics = config.metrics;
+    let (listen, metrics) = (config.listen, config.metrics);
     let (calls, asked) = mpsc::channel(status::CALLS_MAX);
     let control = config.control.clone();
     let _control = control::server::Server::listen(&control, calls)
@@ -129,6 +126,10 @@ async fn serve(config: DbProxy, source: std::path::PathBuf) -> anyhow::Result<()
         }
         None => None,
     };
+    // Last: whoever is served can also see how, on the console, in commands and in metrics.
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen at {listen}"))?;
     tracing::info!(listen = %listener.local_addr()?, "serving PostgreSQL clients");
     tokio::task::spawn_local(warn_if_open(Rc::clone(&proxy)));
     runtime::notify_ready();

@@ -83,12 +83,13 @@ fn tiers(
 async fn serve(config: LogicConfig) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let threads = config.logic.threads.unwrap_or_else(cores);
-    let (phase, watched) = watch::channel(Phase::Serving);
-    let tiers = tiers(&config, threads, &watched)?;
     let (calls, mut asked) = mpsc::channel(CALLS_MAX);
     let control = config.logic.control.clone();
+    // Before the tiers: whoever can be served can also be asked how.
     let _control = server::Server::listen(&control, calls)
         .with_context(|| format!("cannot listen at {}", control.display()))?;
+    let (phase, watched) = watch::channel(Phase::Serving);
+    let tiers = tiers(&config, threads, &watched)?;
     let metrics = config.logic.metrics;
     let daemon = Arc::new(Daemon {
         config: Mutex::new(InForce {

@@ -93,7 +93,7 @@ impl Logic {
         command.args(["--log-level", options.log.as_deref().unwrap_or("debug")]);
         let mut process = place.spawn(name, &mut command, &run.logs())?;
         process.wait_until("the RESP listener listens", READY_MAX, || {
-            place.connect(resp).is_ok()
+            place.connect(resp).is_ok() && place.connect(metrics).is_ok()
         })?;
         Ok(Self {
             process,

@@ -130,7 +130,8 @@ impl Cluster {
             control,
         };
         cluster.logic.wait_until("it listens", SOON, || {
-            TcpStream::connect(("127.0.0.1", http)).is_ok()
+            let answers = |port| TcpStream::connect(("127.0.0.1", port)).is_ok();
+            answers(http) && answers(metrics)
         })?;
         Ok(cluster)
     }
