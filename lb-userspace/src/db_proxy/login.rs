@@ -41,17 +41,14 @@ pub(super) async fn log_in(
     let outcome = tokio::time::timeout(LOGIN_TIMEOUT, work).await;
     let refused = match outcome {
         Ok(Ok(service)) => {
-            proxy.stats.logins.set(proxy.stats.logins.get() + 1);
+            proxy.stats.logins.add(1);
             return Some(service);
         }
         Ok(Err(refused)) => refused,
         Err(_) => Refused::Silently,
     };
     if let (Refused::Told(error), Some(stream)) = (refused, &mut stream) {
-        proxy
-            .stats
-            .logins_refused
-            .set(proxy.stats.logins_refused.get() + 1);
+        proxy.stats.logins_refused.add(1);
         tracing::info!(client = %address, %error, "login refused");
         downstream::refuse(stream, &error).await;
     }
