@@ -14,5 +14,7 @@ pub(super) async fn forward(proxy: &Rc<Proxy>, process: u32, secret: &[u8]) {
     if let Some(cancels) = client.serving() {
         proxy.stats.cancels.add(1);
         cancels.cancel().await;
+    } else {
+        client.cancel();
     }
 }

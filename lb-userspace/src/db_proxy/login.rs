@@ -144,14 +144,13 @@ async fn open_session(
         Some(greeting) => greeting,
         None => {
             // The first of its kind: the server itself says whether database and settings are good.
-            let server = check_out(proxy, &pool, &settings)
-                .await
-                .map_err(|end| match end {
-                    End::Refused(error) => error,
-                    _ => {
-                        PgError::fatal(code::CONNECTION_FAILURE, "the server closed the connection")
-                    }
-                })?;
+            registered.client.waits(true);
+            let server = check_out(proxy, &pool, &settings).await;
+            registered.client.waits(false);
+            let server = server.map_err(|end| match end {
+                End::Refused(error) => error,
+                _ => PgError::fatal(code::CONNECTION_FAILURE, "the server closed the connection"),
+            })?;
             let greeting = pool.greet(&server);
             give(&pool, server);
             greeting

@@ -98,6 +98,7 @@ impl Pool {
         let made = Instant::now();
         let is_reused = !proxy.config.borrow().pool.lifetime.is_zero();
         Rc::new(Self {
+            paused: Cell::new(proxy.pauses.is_paused(&key.database)),
             key,
             proxy: Rc::downgrade(proxy),
             greetings: RefCell::default(),
@@ -105,7 +106,6 @@ impl Pool {
             waiting: Queue::default(),
             open: Rc::default(),
             connecting: Cell::new(0),
-            paused: Cell::new(proxy.paused.get()),
             generation: Cell::new(0),
             made,
             worn_before: Cell::new(is_reused.then_some(made)),
