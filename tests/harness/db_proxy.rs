@@ -1,17 +1,20 @@
 //! A running `lb db-proxy` in front of a [`Postgres`].
 
 use std::fs;
-use std::net::TcpStream;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::place::Place;
 use crate::postgres::{Postgres, free_port};
 use crate::process::{Process, built};
 use crate::run_directory::{RunDirectory, next_number};
 
+/// The port of a proxy that has a host of its own.
+const PORT: u16 = 6432;
 /// The proxy connects to nothing before it listens.
 const READY_MAX: Duration = Duration::from_secs(10);
 
@@ -21,6 +24,7 @@ pub struct DbProxy {
     process: Process,
     config: PathBuf,
     control: PathBuf,
+    place: Place,
     port: u16,
     metrics: u16,
     head: String,
@@ -40,7 +44,20 @@ impl DbProxy {
     /// # Errors
     /// As [`DbProxy::start`].
     pub fn start_quiet(run: &RunDirectory, server: &Postgres, settings: &str) -> Result<Self> {
-        Self::start_with(run, Self::server(server), settings, "info")
+        Self::start_with(run, &Place::here(), Self::server(server), settings, "info")
+    }
+
+    /// Starts one on the host of `server`.
+    ///
+    /// # Errors
+    /// As [`DbProxy::start`].
+    pub fn start_on(
+        run: &RunDirectory,
+        place: &Place,
+        server: &Postgres,
+        settings: &str,
+    ) -> Result<Self> {
+        Self::start_with(run, place, Self::server(server), settings, "debug")
     }
 
     fn server(server: &Postgres) -> String {
@@ -56,39 +73,54 @@ impl DbProxy {
     /// # Errors
     /// As [`DbProxy::start`].
     pub fn start_before(run: &RunDirectory, head: String, settings: &str) -> Result<Self> {
-        Self::start_with(run, head, settings, "debug")
+        Self::start_with(run, &Place::here(), head, settings, "debug")
     }
 
-    fn start_with(run: &RunDirectory, head: String, settings: &str, log: &str) -> Result<Self> {
-        let (port, metrics) = (free_port()?, free_port()?);
+    fn start_with(
+        run: &RunDirectory,
+        place: &Place,
+        head: String,
+        settings: &str,
+        log: &str,
+    ) -> Result<Self> {
+        let (port, metrics) = (place.port(PORT)?, free_port()?);
+        let address = place.address();
         let number = next_number();
         let config = run.join(&format!("db-proxy-{number}.toml"));
         let state = run.join(&format!("db-proxy-{number}"));
         let head = format!(
-            "[db_proxy]\nlisten = \"127.0.0.1:{port}\"\nmetrics = \"127.0.0.1:{metrics}\"\n\
+            "[db_proxy]\nlisten = \"{address}:{port}\"\nmetrics = \"{address}:{metrics}\"\n\
              state = \"{0}\"\ncontrol = \"{0}.sock\"\n{head}",
             state.display()
         );
         let control = state.with_added_extension("sock");
         fs::write(&config, format!("{head}{settings}\n"))?;
-        let process = Self::spawn(run, &config, port, log)?;
+        let process = Self::spawn(run, place, &config, port, log)?;
         Ok(Self {
             process,
             config,
             control,
+            place: place.clone(),
             port,
             metrics,
             head,
         })
     }
 
-    fn spawn(run: &RunDirectory, config: &Path, port: u16, log: &str) -> Result<Process> {
+    fn spawn(
+        run: &RunDirectory,
+        place: &Place,
+        config: &Path,
+        port: u16,
+        log: &str,
+    ) -> Result<Process> {
         let mut command = Command::new(built("lb", "lb-userspace")?);
         command.arg("db-proxy").arg("--config").arg(config);
         command.args(["--log-level", log]);
-        let mut process = Process::spawn_here("db-proxy", &mut command, &run.logs())?;
+        let mut process = place.spawn("db-proxy", &mut command, &run.logs())?;
+        let address = SocketAddr::new(place.address().into(), port);
         process.wait_until("the proxy listens", READY_MAX, || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
+            place.connect(address).is_ok()
         })?;
         Ok(process)
     }
@@ -99,13 +131,18 @@ impl DbProxy {
     /// If it does not listen.
     pub fn restart(&mut self, run: &RunDirectory) -> Result<()> {
         self.process.kill();
-        self.process = Self::spawn(run, &self.config, self.port, "debug")?;
+        self.process = Self::spawn(run, &self.place, &self.config, self.port, "debug")?;
         Ok(())
     }
 
-    /// Where clients connect, on 127.0.0.1.
+    /// The port where clients connect; on 127.0.0.1, unless it has a host of its own.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.place.address().into(), self.port)
     }
 
     /// The process, to be killed, signalled or waited for.
@@ -140,7 +177,8 @@ impl DbProxy {
     /// If nobody answers.
     pub fn metrics(&self) -> Result<String> {
         use std::io::{Read, Write};
-        let mut stream = TcpStream::connect(("127.0.0.1", self.metrics))?;
+        let address = SocketAddr::new(self.place.address().into(), self.metrics);
+        let mut stream = self.place.connect(address)?;
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: lb\r\nConnection: close\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
@@ -154,8 +192,8 @@ impl DbProxy {
     pub fn client(&self, program: &str) -> Result<Command> {
         let mut command = crate::postgres::tool(program)?;
         command.envs([
-            ("PGHOST", "127.0.0.1"),
-            ("PGPORT", &self.port.to_string()),
+            ("PGHOST", &*self.place.address().to_string()),
+            ("PGPORT", &*self.port.to_string()),
             ("PGUSER", "postgres"),
             ("PGDATABASE", "postgres"),
             ("PGCONNECT_TIMEOUT", "10"),

@@ -14,6 +14,7 @@ use super::session::{End, Session, check_out, give};
 use super::{Proxy, cancel};
 use crate::downstream::postgres::clients::Registered;
 use crate::downstream::postgres::{self as downstream, LOGIN_TIMEOUT, Opening, Refused};
+use crate::transport::keepalive;
 use crate::transport::stream::Stream;
 use crate::upstream::postgres::Credentials;
 use crate::upstream::postgres::settings::Map;
@@ -36,6 +37,7 @@ pub(super) async fn log_in(
     address: SocketAddr,
 ) -> Option<(Registered, Service)> {
     let _ = stream.set_nodelay(true);
+    keepalive::ask_after(&stream, proxy.config.borrow().pool.keepalive);
     let mut stream = Some(Stream::Tcp(stream));
     let work = greet(proxy, &mut stream, address);
     let outcome = tokio::time::timeout(LOGIN_TIMEOUT, work).await;
