@@ -22,9 +22,9 @@ const DATABASE: &str = "regression";
 const SETTINGS: &str =
     "max_prepared_transactions = 2\nmax_connections = 200\nmax_worker_processes = 16";
 /// Files that want sessions to be new to the server, which those of a pool are not: they go through a proxy
-/// whose connections serve once. One counts the server's sessions, the other asks for a temporary
-/// schema that is not there yet.
-const NEW_SESSIONS: [&str; 2] = ["stats", "temp"];
+/// whose connections serve once. One counts the server's sessions, one asks for a temporary schema that
+/// is not there yet, one is warned when it loads a library that no session before it had loaded.
+const NEW_SESSIONS: [&str; 3] = ["guc", "stats", "temp"];
 /// Differing lines shown of each file.
 const SHOWN: usize = 6;
 
