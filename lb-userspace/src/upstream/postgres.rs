@@ -49,8 +49,6 @@ pub struct Server<T> {
     /// What was set on it.
     pub settings: Settings,
     pub prepared: Prepared,
-    /// Which client's unnamed statement it has: a stamp, 0 for nobody's.
-    pub unnamed: u64,
     pub answers: Answers,
     /// The beginning of a message of which the rest is still to come.
     pub partial: Vec<u8>,
@@ -158,7 +156,6 @@ impl<T> Server<T> {
             .map_err(|_| ServerError::Timeout(RESET_TIMEOUT))??;
         self.settings = pristine;
         self.prepared.clear();
-        self.unnamed = 0;
         Ok(())
     }
 

@@ -67,6 +67,32 @@ fn garbage_between_any_two_messages_ends_that_client_only() -> Result<()> {
 }
 
 #[test]
+fn an_unnamed_statement_that_the_server_ignored_is_not_taken_for_anothers() -> Result<()> {
+    let site = Site::new("pool = { size = 1 }")?;
+    let parse = |sql: &str| message(b'P', format!("\0{sql}\0\0\0").as_bytes());
+    let bind = |statement: &str| {
+        let body = [&b"\0"[..], statement.as_bytes(), &[0; 7]].concat();
+        message(b'B', &body)
+    };
+    let (execute, sync) = (message(b'E', b"\0\0\0\0\0"), message(b'S', b""));
+    let (mut one, mut other) = (
+        logged_in(site.proxy.port())?,
+        logged_in(site.proxy.port())?,
+    );
+    one.write_all(&[parse("SELECT 'one'"), bind(""), sync.clone()].concat())?;
+    until(&mut one, b'Z')?;
+    // An error first: what follows it is not looked at, up to the Sync.
+    other.write_all(&[bind("nobody's"), parse("SELECT 'other'"), sync.clone()].concat())?;
+    until(&mut other, b'E')?;
+    until(&mut other, b'Z')?;
+    other.write_all(&[bind(""), execute, sync, message(b'X', b"")].concat())?;
+    let answer = rest(other)?;
+    let is_its_own = answer.windows(5).any(|text| text == b"other");
+    ensure!(is_its_own, "{}", answer.escape_ascii());
+    Ok(())
+}
+
+#[test]
 fn messages_that_cannot_be_are_refused() -> Result<()> {
     let site = Site::new("pool = { size = 1 }")?;
     let mut other = Bystander::start(site.proxy.port(), "")?;

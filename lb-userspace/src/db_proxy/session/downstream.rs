@@ -107,7 +107,6 @@ impl Session {
         self.names = None;
         self.unnamed_stamp = 0;
         server.prepared.clear();
-        server.unnamed = 0;
     }
 
     fn error(&mut self, server: &mut Server, body: &[u8]) {

@@ -254,7 +254,7 @@ impl Session {
         }
         self.segment_is_sent();
         if let Some(server) = &mut self.server {
-            server.unnamed = 0;
+            server.prepared.unnamed = 0;
         }
         self.pool.stats.queries.add(1);
         Ok(self.sent(Awaited::Query))
@@ -344,7 +344,7 @@ impl Session {
         }
         self.unnamed_stamp = self.proxy.next_stamp();
         if let Some(server) = &mut self.server {
-            server.unnamed = self.unnamed_stamp;
+            server.prepared.unnamed = self.unnamed_stamp;
         }
     }
 
@@ -387,12 +387,12 @@ impl Session {
         let Some(server) = &mut self.server else {
             return;
         };
-        if self.unnamed_stamp != 0 && server.unnamed != self.unnamed_stamp {
+        if self.unnamed_stamp != 0 && server.prepared.unnamed != self.unnamed_stamp {
             write::parse(splice.insert(at), b"", &self.unnamed);
+            server.prepared.unnamed = self.unnamed_stamp;
             server
                 .answers
                 .sent(Awaited::OwnParse(0), &mut server.prepared);
-            server.unnamed = self.unnamed_stamp;
         }
     }
 

@@ -229,6 +229,33 @@ mod tests {
     }
 
     #[test]
+    fn an_unnamed_statement_that_was_ignored_is_nobodys() {
+        for (what, sent_after, is_known) in [
+            ("parsed", false, true),
+            ("ignored with what came before it", true, false),
+        ] {
+            let (mut answers, mut prepared) = with(&[Awaited::Bind]);
+            if !sent_after {
+                answers.complete(b'2');
+            }
+            prepared.unnamed = 7;
+            answers.sent(Awaited::Parse(0), &mut prepared);
+            if sent_after {
+                answers.fail(&mut prepared);
+            } else {
+                answers.complete(b'1');
+            }
+            assert_eq!(prepared.unnamed == 7, is_known, "{what}");
+        }
+        // The error was known before it was sent.
+        let (mut answers, mut prepared) = with(&[]);
+        answers.fail(&mut prepared);
+        prepared.unnamed = 7;
+        answers.sent(Awaited::Parse(0), &mut prepared);
+        assert_eq!(prepared.unnamed, 0);
+    }
+
+    #[test]
     fn a_sync_that_copy_ignores_is_not_waited_for() {
         let (mut answers, mut prepared) = with(&[Awaited::Bind, Awaited::Execute, Awaited::Sync]);
         answers.complete(b'2');

@@ -98,7 +98,6 @@ impl Connector {
             parameters: logged_in.parameters,
             settings,
             prepared: Prepared::default(),
-            unnamed: 0,
             answers: Answers::default(),
             partial: logged_in.rest,
             readies: 0,

@@ -116,6 +116,8 @@ pub struct Prepared {
     /// What the server still has, but is not to be used: it must be closed before it is taught anew.
     stale: BTreeSet<u64>,
     clock: u64,
+    /// Which client's unnamed statement it has: a stamp, 0 for nobody's.
+    pub unnamed: u64,
 }
 
 impl Prepared {
@@ -147,8 +149,11 @@ impl Prepared {
             .flatten()
     }
 
-    /// The server does not know it after all.
+    /// The server does not know it after all; 0 is the unnamed one, which may be anybody's then.
     pub fn forget(&mut self, id: u64) {
+        if id == 0 {
+            self.unnamed = 0;
+        }
         self.used.remove(&id);
     }
 
@@ -166,6 +171,7 @@ impl Prepared {
     pub fn clear(&mut self) {
         self.used.clear();
         self.stale.clear();
+        self.unnamed = 0;
     }
 
     pub fn len(&self) -> usize {

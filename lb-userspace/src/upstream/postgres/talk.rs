@@ -168,7 +168,7 @@ impl<T> Server<T> {
         self.partial = told;
         self.partial.extend_from_slice(&rest);
         // A simple query takes the unnamed statement away.
-        self.unnamed = 0;
+        self.prepared.unnamed = 0;
         outcome
     }
 }

@@ -468,7 +468,6 @@ impl Session {
         self.names = None;
         self.unnamed_stamp = 0;
         upstream.prepared.clear();
-        upstream.unnamed = 0;
     }
 
     /// What was set in the transaction stays set.

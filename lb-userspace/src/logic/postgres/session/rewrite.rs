@@ -120,7 +120,7 @@ impl Session {
             }
             self.ends(sql);
         }
-        server.unnamed = 0;
+        server.prepared.unnamed = 0;
         Ok(sent(server, Awaited::Query))
     }
 
@@ -221,7 +221,7 @@ impl Session {
             self.unnamed = parse.definition.into();
         }
         self.unnamed_stamp = self.worker.next_stamp();
-        server.unnamed = self.unnamed_stamp;
+        server.prepared.unnamed = self.unnamed_stamp;
     }
 
     /// Sees to it that the server knows what a message refers to; returns what it is there.
@@ -233,12 +233,12 @@ impl Session {
         splice: &mut Splice<'_>,
     ) -> Option<Rc<Statement>> {
         if name.is_empty() {
-            if self.unnamed_stamp != 0 && server.unnamed != self.unnamed_stamp {
+            if self.unnamed_stamp != 0 && server.prepared.unnamed != self.unnamed_stamp {
                 write::parse(splice.insert(at), b"", &self.unnamed);
+                server.prepared.unnamed = self.unnamed_stamp;
                 server
                     .answers
                     .sent(Awaited::OwnParse(0), &mut server.prepared);
-                server.unnamed = self.unnamed_stamp;
             }
             return None;
         }
