@@ -1,7 +1,7 @@
 //! A running `lb db-proxy` in front of a [`Postgres`].
 
 use std::fs;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -10,15 +10,21 @@ use anyhow::{Context, Result};
 
 use crate::postgres::{Postgres, free_port};
 use crate::process::{Process, built};
+use crate::redis::Place;
 use crate::run_directory::{RunDirectory, next_number};
 
 /// The proxy connects to nothing before it listens.
 const READY_MAX: Duration = Duration::from_secs(10);
 
+/// Where clients connect on a host of its own.
+const PORT: u16 = 6432;
+const METRICS_PORT: u16 = 9182;
+
 /// A proxy; killed on drop.
 #[derive(Debug)]
 pub struct DbProxy {
     process: Process,
+    place: Place,
     config: PathBuf,
     control: PathBuf,
     port: u16,
@@ -40,7 +46,20 @@ impl DbProxy {
     /// # Errors
     /// As [`DbProxy::start`].
     pub fn start_quiet(run: &RunDirectory, server: &Postgres, settings: &str) -> Result<Self> {
-        Self::start_with(run, Self::server(server), settings, "info")
+        Self::start_with(run, &Place::here(), Self::server(server), settings, "info")
+    }
+
+    /// The same on a host of its own, which the server shares: its socket is reached by its path.
+    ///
+    /// # Errors
+    /// As [`DbProxy::start`].
+    pub fn start_on(
+        run: &RunDirectory,
+        place: &Place,
+        server: &Postgres,
+        settings: &str,
+    ) -> Result<Self> {
+        Self::start_with(run, place, Self::server(server), settings, "info")
     }
 
     fn server(server: &Postgres) -> String {
@@ -56,24 +75,35 @@ impl DbProxy {
     /// # Errors
     /// As [`DbProxy::start`].
     pub fn start_before(run: &RunDirectory, head: String, settings: &str) -> Result<Self> {
-        Self::start_with(run, head, settings, "debug")
+        Self::start_with(run, &Place::here(), head, settings, "debug")
     }
 
-    fn start_with(run: &RunDirectory, head: String, settings: &str, log: &str) -> Result<Self> {
-        let (port, metrics) = (free_port()?, free_port()?);
+    fn start_with(
+        run: &RunDirectory,
+        place: &Place,
+        head: String,
+        settings: &str,
+        log: &str,
+    ) -> Result<Self> {
+        let (port, metrics) = match place.namespace() {
+            Some(_) => (PORT, METRICS_PORT),
+            None => (free_port()?, free_port()?),
+        };
+        let address = place.address();
         let number = next_number();
         let config = run.join(&format!("db-proxy-{number}.toml"));
         let state = run.join(&format!("db-proxy-{number}"));
         let head = format!(
-            "[db_proxy]\nlisten = \"127.0.0.1:{port}\"\nmetrics = \"127.0.0.1:{metrics}\"\n\
+            "[db_proxy]\nlisten = \"{address}:{port}\"\nmetrics = \"{address}:{metrics}\"\n\
              state = \"{0}\"\ncontrol = \"{0}.sock\"\n{head}",
             state.display()
         );
         let control = state.with_added_extension("sock");
         fs::write(&config, format!("{head}{settings}\n"))?;
-        let process = Self::spawn(run, &config, port, log)?;
+        let process = Self::spawn(run, place, &config, port, log)?;
         Ok(Self {
             process,
+            place: place.clone(),
             config,
             control,
             port,
@@ -82,13 +112,20 @@ impl DbProxy {
         })
     }
 
-    fn spawn(run: &RunDirectory, config: &Path, port: u16, log: &str) -> Result<Process> {
+    fn spawn(
+        run: &RunDirectory,
+        place: &Place,
+        config: &Path,
+        port: u16,
+        log: &str,
+    ) -> Result<Process> {
         let mut command = Command::new(built("lb", "lb-userspace")?);
         command.arg("db-proxy").arg("--config").arg(config);
         command.args(["--log-level", log]);
-        let mut process = Process::spawn_here("db-proxy", &mut command, &run.logs())?;
+        let mut process = place.spawn("db-proxy", &mut command, &run.logs())?;
+        let address = SocketAddr::new(place.address().into(), port);
         process.wait_until("the proxy listens", READY_MAX, || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
+            place.connect(address).is_ok()
         })?;
         Ok(process)
     }
@@ -99,13 +136,23 @@ impl DbProxy {
     /// If it does not listen.
     pub fn restart(&mut self, run: &RunDirectory) -> Result<()> {
         self.process.kill();
-        self.process = Self::spawn(run, &self.config, self.port, "debug")?;
+        self.process = Self::spawn(run, &self.place, &self.config, self.port, "debug")?;
         Ok(())
     }
 
-    /// Where clients connect, on 127.0.0.1.
+    /// Where clients connect, on its own host.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.place.address().into(), self.port)
+    }
+
+    /// Where commands of `lb` reach it.
+    pub fn control_socket(&self) -> &Path {
+        &self.control
     }
 
     /// The process, to be killed, signalled or waited for.
