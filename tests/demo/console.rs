@@ -8,13 +8,15 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 use std::time::{Duration, Instant};
 
-use lb_tests::load::{Outcome, Report};
+use lb_tests::load::{Outcome, Record};
 
 /// Requests answered and failed over a second.
 #[derive(Debug, Default)]
-struct Rates {
-    answered: BTreeMap<String, usize>,
-    failed: usize,
+pub struct Rates {
+    /// Answers by server.
+    pub answered: BTreeMap<String, usize>,
+    /// Requests that failed, where those who count answers know.
+    pub failed: Option<usize>,
 }
 
 /// Where the demo tells what it does.
@@ -58,15 +60,16 @@ impl Console {
     }
 
     /// Shows the rates of the second before `now`.
-    pub fn rates(&mut self, now: Instant, report: &Report, servers: &[String]) {
-        let rates = Rates::of_second_before(now, report);
+    pub fn rates(&mut self, now: Instant, rates: &Rates, servers: &[String]) {
         let total: usize = rates.answered.values().sum();
         let mut text = format!("{}   {total:>5} requests/s:", self.clock(now));
         for server in servers {
             let count = rates.answered.get(server).copied().unwrap_or(0);
             let _ = write!(text, "  {server} {count:>4}");
         }
-        let _ = write!(text, "  failed {}", rates.failed);
+        if let Some(failed) = rates.failed {
+            let _ = write!(text, "  failed {failed}");
+        }
         if self.is_terminal {
             self.rates = Some(text);
             self.print(&self.rates_line());
@@ -110,18 +113,23 @@ impl Console {
 }
 
 impl Rates {
-    fn of_second_before(now: Instant, report: &Report) -> Rates {
-        let mut rates = Rates::default();
+    /// Counts the requests that ended in the second before `now`.
+    pub fn of_second_before<'a>(
+        now: Instant,
+        requests: impl IntoIterator<Item = &'a Record>,
+    ) -> Rates {
+        let (mut rates, mut failed) = (Rates::default(), 0);
         let from = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
-        for request in &report.requests {
+        for request in requests {
             match &request.outcome {
                 _ if !(from..now).contains(&request.end) => {}
                 Outcome::Answered { by } => {
                     *rates.answered.entry(by.to_string()).or_default() += 1;
                 }
-                Outcome::Failed(_) => rates.failed += 1,
+                Outcome::Failed(_) => failed += 1,
             }
         }
+        rates.failed = Some(failed);
         rates
     }
 }

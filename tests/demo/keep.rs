@@ -10,6 +10,7 @@ use lb_tests::namespace::Namespace;
 use lb_tests::process::built;
 use lb_tests::site::Host;
 
+use crate::data::Data;
 use crate::interrupt::Interrupted;
 use crate::stage::Stage;
 
@@ -20,8 +21,8 @@ const LOAD_MAX: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// If `lb` is not where it was a minute ago.
-pub fn until_interrupted(stage: &mut Stage) -> Result<()> {
-    let text = how_to_play(stage)?;
+pub fn until_interrupted(stage: &mut Stage, data: &Data) -> Result<()> {
+    let text = how_to_play(stage, data)?;
     stage.console.line(&text);
     loop {
         let start = stage.start_load();
@@ -38,7 +39,7 @@ pub fn until_interrupted(stage: &mut Stage) -> Result<()> {
 }
 
 /// What to type, ready to be copied.
-fn how_to_play(stage: &mut Stage) -> Result<String> {
+fn how_to_play(stage: &mut Stage, data: &Data) -> Result<String> {
     let pids: Vec<u32> = stage
         .backends()
         .iter()
@@ -47,7 +48,7 @@ fn how_to_play(stage: &mut Stage) -> Result<String> {
     let site = stage.site();
     let lb = built("lb", "lb-userspace")?;
     let here = env::current_dir()?;
-    let lb = relative(&lb, &here).display();
+    let lb = relative(&lb, &here).display().to_string();
     let gateway = site.gateway();
     let socket = gateway.control_socket();
     let socket = socket.display();
@@ -65,6 +66,7 @@ fn how_to_play(stage: &mut Stage) -> Result<String> {
 ",
         site.client().address(),
     );
+    text.push_str(&data.how_to_play(&lb));
     let web = built("lbt-web", "lb-tests")?;
     text.push_str("  its hosts, each for ip netns exec:\n");
     let names = [client, site.router().name(), gateway.name()];

@@ -1,4 +1,4 @@
-//! What each fault cost, computed from the requests. Pure.
+//! What each fault of the gateway's tier cost, computed from the requests. Pure.
 //!
 //! A request counts for the fault after which it *ended*: one that was under way when a fault
 //! struck was struck by it. The times are:
@@ -35,20 +35,25 @@ pub enum Kind {
     Returned,
     /// The agent was killed, and another one started.
     AgentRestarted,
+    /// A server came back that must not be used as it is.
+    Fenced,
 }
 
 /// One thing done to the site.
 #[derive(Clone, Debug)]
 pub struct Fault {
+    /// In which tier: `gateway`, `logic`, `cache` or `database`.
+    pub tier: &'static str,
     /// What, in the words of the report.
     pub name: &'static str,
-    /// To whom: a backend, or `agent`.
+    /// To whom: a backend, a server, or `agent`.
     pub whom: String,
     /// Of which kind.
     pub kind: Kind,
     /// Taken right before it was done.
     pub at: Instant,
-    /// When the data plane knew; for the agent, when the new one served.
+    /// When it was known: to the data plane, or to every logic server of a data tier; for the
+    /// agent, when the new one served.
     pub stored: Instant,
     /// The longest that a thread with nothing to do was kept from running between this fault and
     /// the next: what the machine itself did to the requests.
@@ -68,6 +73,8 @@ pub struct Cost {
     pub failed: usize,
     /// Those of them that began after the store.
     pub failed_after_detection: usize,
+    /// Requests of which nobody knows whether they were done; they are among the failed.
+    pub unknown: usize,
     /// The first failure that should not have been, in words.
     pub unexpected: Option<String>,
     /// Of the requests that servers which stay should have answered, those that others did.
@@ -123,7 +130,7 @@ pub fn cost(
         .collect();
     let detected = match fault.kind {
         Kind::AgentRestarted => fault.at,
-        Kind::Lost | Kind::Returned => fault.stored,
+        Kind::Lost | Kind::Returned | Kind::Fenced => fault.stored,
     };
     let failed = || {
         let ours = ours.iter().copied();
@@ -142,18 +149,20 @@ pub fn cost(
         requests: ours.len(),
         failed: failed().count(),
         failed_after_detection: failed().filter(is_late).count(),
+        unknown: 0,
         unexpected: failed()
             .find(is_unexpected)
             .map(|request| in_words(request, fault.at)),
         strayed: match fault.kind {
             Kind::Lost => strayed(fault, until, requests, owner),
-            Kind::Returned | Kind::AgentRestarted => 0,
+            Kind::Returned | Kind::AgentRestarted | Kind::Fenced => 0,
         },
         answered_by,
     }
 }
 
-fn in_words(request: &Record, fault: Instant) -> String {
+/// A request for people.
+pub fn in_words(request: &Record, fault: Instant) -> String {
     let after = request.start.saturating_duration_since(fault);
     let took = request.end.saturating_duration_since(request.start);
     let result = match &request.outcome {
@@ -200,7 +209,7 @@ fn recovered(
         found.map(|request| request.end)
     };
     match fault.kind {
-        Kind::AgentRestarted => Some(fault.stored),
+        Kind::AgentRestarted | Kind::Fenced => Some(fault.stored),
         Kind::Returned => first_end(Box::new(|request| {
             request.start >= fault.at && answerer(request) == Some(&fault.whom)
         })),
@@ -217,7 +226,8 @@ fn recovered(
     }
 }
 
-fn answerer(request: &Record) -> Option<&str> {
+/// Who answered a request.
+pub fn answerer(request: &Record) -> Option<&str> {
     match &request.outcome {
         Outcome::Answered { by } => Some(by),
         Outcome::Failed(_) => None,
@@ -259,6 +269,7 @@ mod tests {
 
         fn fault(&self, kind: Kind, at: u64, stored: u64) -> Fault {
             Fault {
+                tier: "logic",
                 name: "fault",
                 whom: "a".into(),
                 kind,
@@ -291,6 +302,7 @@ mod tests {
                 requests: 5,
                 failed: 2,
                 failed_after_detection: 0,
+                unknown: 0,
                 unexpected: None,
                 strayed: 0,
                 answered_by: BTreeMap::from([("b".to_owned(), 3)]),

@@ -38,30 +38,41 @@ const TEXT: &str = "#7d8590";
 const GRID: &str = "#7d8590";
 const MARK: &str = "#57606a";
 
-/// Draws the chart.
-pub fn draw(chart: &Chart) -> String {
+/// Draws charts, one below the other.
+pub fn draw(charts: &[&Chart]) -> String {
+    let height = HEIGHT * charts.len() as f64;
+    let titles: Vec<&str> = charts.iter().map(|chart| chart.title.as_str()).collect();
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
+         width=\"{WIDTH}\" height=\"{height}\" role=\"img\" \
+         font-family=\"system-ui, 'Segoe UI', 'Liberation Sans', 'DejaVu Sans', sans-serif\" \
+         font-size=\"12\" fill=\"{TEXT}\">\n<title>{}</title>\n",
+        escaped(&titles.join("; "))
+    );
+    for (number, chart) in charts.iter().enumerate() {
+        let top = HEIGHT * number as f64;
+        let _ = writeln!(svg, "<g transform=\"translate(0 {top})\">");
+        draw_chart(&mut svg, chart);
+        svg.push_str("</g>\n");
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+fn draw_chart(svg: &mut String, chart: &Chart) {
     let plot = Plot {
         seconds: chart.seconds().max(1.0),
         rate: axis::ceiling(chart.highest()),
     };
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-         width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\" \
-         font-family=\"system-ui, 'Segoe UI', 'Liberation Sans', 'DejaVu Sans', sans-serif\" \
-         font-size=\"12\" fill=\"{TEXT}\">\n<title>{}</title>\n",
-        escaped(&chart.title)
-    );
     let _ = writeln!(
         svg,
         "<text x=\"{LEFT}\" y=\"22\" font-size=\"15\" font-weight=\"600\">{}</text>",
         escaped(&chart.title)
     );
-    draw_legend(&mut svg, chart);
-    draw_areas(&mut svg, &plot, chart);
-    draw_axes(&mut svg, &plot);
-    draw_marks(&mut svg, &plot, &chart.marks);
-    svg.push_str("</svg>\n");
-    svg
+    draw_legend(svg, chart);
+    draw_areas(svg, &plot, chart);
+    draw_axes(svg, &plot);
+    draw_marks(svg, &plot, &chart.marks);
 }
 
 /// From seconds and requests per second to the picture's coordinates.
@@ -228,7 +239,7 @@ mod tests {
 
     #[test]
     fn every_server_and_every_mark_is_drawn_and_named() {
-        let svg = draw(&chart(0.0));
+        let svg = draw(&[&chart(0.0)]);
         assert_eq!(svg.matches("<polygon").count(), 2, "{svg}");
         for text in [">logic-1</text>", ">logic-2</text>", ">killed</text>"] {
             assert!(svg.contains(text), "{text} is not in {svg}");
@@ -237,15 +248,25 @@ mod tests {
     }
 
     #[test]
+    fn charts_stand_below_each_other() {
+        let svg = draw(&[&chart(0.0), &chart(0.0)]);
+        assert_eq!(svg.matches("<polygon").count(), 4, "{svg}");
+        assert!(
+            svg.contains("translate(0 380)") && svg.contains("height=\"760\""),
+            "{svg}"
+        );
+    }
+
+    #[test]
     fn failures_are_drawn_if_there_were_any() {
-        assert!(!draw(&chart(0.0)).contains(FAILED_COLOUR));
-        let svg = draw(&chart(10.0));
+        assert!(!draw(&[&chart(0.0)]).contains(FAILED_COLOUR));
+        let svg = draw(&[&chart(10.0)]);
         assert!(svg.contains(FAILED_COLOUR) && svg.contains(">failed</text>"));
     }
 
     #[test]
     fn areas_stand_on_each_other() {
-        let svg = draw(&chart(0.0));
+        let svg = draw(&[&chart(0.0)]);
         let polygons: Vec<&str> = svg
             .lines()
             .filter(|line| line.contains("polygon"))
@@ -268,7 +289,7 @@ mod tests {
             failed: Series::new("failed", Vec::new()),
             marks: Vec::new(),
         };
-        let svg = draw(&empty);
+        let svg = draw(&[&empty]);
         assert!(svg.ends_with("</svg>\n") && !svg.contains("NaN"), "{svg}");
     }
 }

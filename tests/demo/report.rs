@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::measure::{Cost, Fault, Kind};
+use crate::measure::{Cost, Fault};
 
 /// The file that `--report` writes.
 #[derive(Debug, Serialize)]
@@ -21,12 +21,13 @@ pub struct Report<'a> {
 /// One fault. A request counts here if it ended between this fault and the next.
 #[derive(Debug, Serialize)]
 struct Row<'a> {
-    /// `logic`, or `gateway` for the agent.
+    /// `gateway` for the agent, `logic`, `cache` or `database`.
     tier: &'a str,
     /// What was done.
     fault: &'a str,
     /// Milliseconds from right before the fault was made to the store of the new state in the data
-    /// plane, by the time of the agent's event; 0 for the agent, whose death nothing must detect.
+    /// plane, by the time of the agent's event; 0 for the agent, whose death nothing must detect;
+    /// in a data tier, until every logic server knows.
     detection_ms: f64,
     /// Milliseconds from right before the fault was made:
     /// for a server that was killed, silenced or drained, to the end of the first request that
@@ -34,7 +35,9 @@ struct Row<'a> {
     /// another server answered (it contains the time that clients waited in vain, up to
     /// [`crate::stage::TIMEOUT`]);
     /// for one that returned, to the end of the first request that it answered;
-    /// for the agent, until a new one serves, the time that nobody restarted it included.
+    /// for the agent, until a new one serves, the time that nobody restarted it included;
+    /// in a data tier, to the end of the last request that failed or took longer than
+    /// 100 ms (`data::cost`), or until the returned server is used.
     /// What did not recover has the time until the next fault here, and the demo ends with 1.
     recovery_ms: f64,
     /// Requests, failed ones included.
@@ -43,7 +46,7 @@ struct Row<'a> {
     failed: usize,
     /// Those of them that began after the store.
     failed_after_detection: usize,
-    /// Requests of which nobody knows whether they were carried out: none, a GET does nothing.
+    /// Requests of which nobody knows whether they were carried out, as their clients were told.
     unknown: usize,
     /// Requests answered, by server.
     answered_by: &'a BTreeMap<String, usize>,
@@ -53,17 +56,14 @@ impl<'a> Report<'a> {
     /// Of these faults and what they cost; `lasted` is the time from a fault to the next.
     pub fn new(costs: impl Iterator<Item = (&'a Fault, &'a Cost, Duration)>) -> Report<'a> {
         let row = |(fault, cost, lasted): (&'a Fault, &'a Cost, Duration)| Row {
-            tier: match fault.kind {
-                Kind::AgentRestarted => "gateway",
-                Kind::Lost | Kind::Returned => "logic",
-            },
+            tier: fault.tier,
             fault: fault.name,
             detection_ms: ms(cost.detection),
             recovery_ms: ms(cost.recovery.unwrap_or(lasted)),
             requests: cost.requests,
             failed: cost.failed,
             failed_after_detection: cost.failed_after_detection,
-            unknown: 0,
+            unknown: cost.unknown,
             answered_by: &cost.answered_by,
         };
         Report {
@@ -98,6 +98,7 @@ impl Row<'_> {
             self.requests.to_string(),
             self.failed.to_string(),
             self.failed_after_detection.to_string(),
+            self.unknown.to_string(),
         ];
         let answered = |server| self.answered_by.get(server).copied().unwrap_or(0);
         cells.extend(servers.iter().map(|server| answered(server).to_string()));
@@ -109,8 +110,16 @@ impl Row<'_> {
 const HEADER_LINES: usize = 2;
 
 fn header(servers: &[String]) -> [Vec<String>; HEADER_LINES] {
-    let upper = ["", "detection", "recovery", "", "", "after"];
-    let lower = ["fault", "ms", "ms", "requests", "failed", "detection"];
+    let upper = ["", "detection", "recovery", "", "", "after", ""];
+    let lower = [
+        "fault",
+        "ms",
+        "ms",
+        "requests",
+        "failed",
+        "detection",
+        "unknown",
+    ];
     let answered = servers.iter().map(|_| "by".to_owned());
     let upper = upper.into_iter().map(str::to_owned).chain(answered);
     let lower = lower.into_iter().map(str::to_owned);
@@ -152,10 +161,12 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::measure::Kind;
 
     fn one() -> (Fault, Cost) {
         let at = Instant::now();
         let fault = Fault {
+            tier: "logic",
             name: "primary killed",
             whom: "logic-1".into(),
             kind: Kind::Lost,
@@ -169,6 +180,7 @@ mod tests {
             requests: 48_211,
             failed: 3,
             failed_after_detection: 0,
+            unknown: 0,
             unexpected: None,
             strayed: 0,
             answered_by: BTreeMap::from([("logic-2".to_owned(), 16_020)]),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::rc::Rc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use lb_tests::web::Web;
 use lb_userspace::control::client::Client;
 use lb_userspace::control::{Answer, Intent, Request, Status};
 
-use crate::console::Console;
+use crate::console::{Console, Rates};
 use crate::interrupt::Interrupt;
 use crate::news::{NEWS_WAITING_MAX, News, follow};
 
@@ -32,6 +33,10 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub const TIMEOUT: Duration = Duration::from_millis(250);
 /// How long anything may take to show in the agent's events.
 const SHOWS_MAX: Duration = Duration::from_secs(5);
+/// How long anything may take to show at the data tiers: PostgreSQL starts and rewinds.
+const DATA_SHOWS_MAX: Duration = Duration::from_secs(30);
+/// How often logic servers are asked whether they know.
+const ASK_EVERY: Duration = Duration::from_millis(2);
 /// How often a waiting demo looks whether it was interrupted.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often the rates are shown.
@@ -39,6 +44,14 @@ const RATES_EVERY: Duration = Duration::from_secs(1);
 /// The check of the demo's pool.
 const CHECK: &str = "{ kind = \"http\", port = 80, path = \"/readyz\", interval = \"50ms\", \
                      timeout = \"40ms\", rise = 2, fall = 2 }";
+
+/// What clients at work see, for the line that is drawn each second.
+pub trait Seen {
+    /// Answers by server, and failures, over the second before `now`.
+    fn rates(&self, now: Instant) -> Rates;
+    /// The servers, in the order of the line.
+    fn servers(&self) -> Vec<String>;
+}
 
 /// The site and everything that runs on it; all of it goes when this is dropped.
 pub struct Stage {
@@ -50,6 +63,10 @@ pub struct Stage {
     news: Receiver<News>,
     teller: SyncSender<News>,
     next_rates: Instant,
+    /// What the clients of a data tier see, while they are at work.
+    seen: Option<Rc<dyn Seen>>,
+    /// What the data tiers add to the agent's configuration.
+    services: String,
     // In the order in which they end: clients first, hosts last.
     load: Vec<Running>,
     agent: Option<Agent>,
@@ -78,6 +95,8 @@ impl Stage {
             news,
             teller,
             next_rates: Instant::now(),
+            seen: None,
+            services: String::new(),
             load: Vec::new(),
             agent: None,
             servers: BTreeMap::new(),
@@ -135,8 +154,7 @@ impl Stage {
     pub fn start_agent(&mut self) -> Result<Instant> {
         self.interrupt.check()?;
         let start = Instant::now();
-        let config = self.site.config().pool("check", CHECK).text();
-        let agent = self.site.gateway().start_agent(&config)?;
+        let agent = self.site.gateway().start_agent(&self.config())?;
         // It ends with the agent, and nothing waits for it.
         drop(follow(agent.control_socket(), self.teller.clone())?);
         self.agent = Some(agent);
@@ -146,6 +164,27 @@ impl Stage {
         // None shall count as up only because it was when an earlier agent ended.
         self.wait_until_all_are_up()?;
         Ok(serves)
+    }
+
+    fn config(&self) -> String {
+        self.site.config().pool("check", CHECK).text() + &self.services
+    }
+
+    /// Adds pools and services to the agent's configuration, and waits until every check passes.
+    ///
+    /// # Errors
+    /// If the agent refuses them, or a backend stays down.
+    pub fn add_services(&mut self, services: &str) -> Result<()> {
+        self.services.push_str(services);
+        self.site.gateway().write_config(&self.config())?;
+        self.ask(&Request::Reload { dry_run: false })?;
+        self.wait_until_all_are_up()
+    }
+
+    /// Shows what these clients see from now on; `None`: nothing.
+    pub fn show(&mut self, seen: Option<Rc<dyn Seen>>) {
+        self.next_rates = Instant::now() + RATES_EVERY;
+        self.seen = seen;
     }
 
     /// Kills the agent (SIGKILL).
@@ -272,6 +311,21 @@ impl Stage {
         bail!("waited {SHOWS_MAX:?} in vain for: {what}\n{log}")
     }
 
+    /// Waits until something is so; when it was seen first.
+    ///
+    /// # Errors
+    /// If it does not become so, or the demo is interrupted.
+    pub fn wait_until(&mut self, what: &str, mut is_so: impl FnMut() -> bool) -> Result<Instant> {
+        let deadline = Instant::now() + DATA_SHOWS_MAX;
+        while Instant::now() < deadline {
+            if is_so() {
+                return Ok(Instant::now());
+            }
+            self.turn(Instant::now() + ASK_EVERY)?;
+        }
+        bail!("waited {DATA_SHOWS_MAX:?} in vain for: {what}")
+    }
+
     /// Waits for one piece of news, shows it, and keeps the rates fresh.
     fn turn(&mut self, until: Instant) -> Result<Option<News>> {
         self.interrupt.check()?;
@@ -294,10 +348,12 @@ impl Stage {
     }
 
     fn show_rates(&mut self, now: Instant) {
-        if !self.load.is_empty() {
-            let servers = self.backends();
+        if let Some(seen) = &self.seen {
+            self.console.rates(now, &seen.rates(now), &seen.servers());
+        } else if !self.load.is_empty() {
             let so_far = merged(self.load.iter().map(Running::so_far));
-            self.console.rates(now, &so_far, &servers);
+            let rates = Rates::of_second_before(now, &so_far.requests);
+            self.console.rates(now, &rates, &self.backends());
         }
         while self.next_rates <= now {
             self.next_rates += RATES_EVERY;

@@ -39,12 +39,17 @@ impl DbProxy {
         Self::start_before(run, Self::server(server), settings)
     }
 
-    /// The same with the log that a user has, not a test's.
+    /// Starts one on the host of `server`, with the log that a user has, not a test's.
     ///
     /// # Errors
     /// As [`DbProxy::start`].
-    pub fn start_quiet(run: &RunDirectory, server: &Postgres, settings: &str) -> Result<Self> {
-        Self::start_with(run, &Place::here(), Self::server(server), settings, "info")
+    pub fn start_quiet(
+        run: &RunDirectory,
+        place: &Place,
+        server: &Postgres,
+        settings: &str,
+    ) -> Result<Self> {
+        Self::start_with(run, place, Self::server(server), settings, "info")
     }
 
     /// Starts one on the host of `server`.
@@ -143,6 +148,11 @@ impl DbProxy {
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(self.place.address().into(), self.port)
+    }
+
+    /// Where commands of `lb` reach it.
+    pub fn control_socket(&self) -> &Path {
+        &self.control
     }
 
     /// The process, to be killed, signalled or waited for.

@@ -131,6 +131,11 @@ impl Logic {
         &self.config
     }
 
+    /// Where commands of `lb` reach it.
+    pub fn control_socket(&self) -> &Path {
+        &self.control
+    }
+
     /// A connection of a client on its own host.
     ///
     /// # Errors

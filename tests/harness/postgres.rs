@@ -106,7 +106,10 @@ impl Postgres {
     /// If it does not take the setting.
     pub fn replicate(&self, replication: Replication, standbys: &[&str]) -> Result<()> {
         let names = match replication {
-            Replication::Synchronous => format!("ANY 1 ({})", standbys.join(", ")),
+            Replication::Synchronous => {
+                let names: Vec<_> = standbys.iter().map(|it| format!("\"{it}\"")).collect();
+                format!("ANY 1 ({})", names.join(", "))
+            }
             Replication::Asynchronous => String::new(),
         };
         self.sql(&format!(

@@ -40,6 +40,24 @@ impl Series {
         }
     }
 
+    /// Counts what happened at these instants.
+    pub fn count(
+        name: &str,
+        at: impl Iterator<Item = Instant>,
+        (start, end): (Instant, Instant),
+    ) -> Series {
+        let mut series = Series::new(name, vec![0.0; buckets(start, end)]);
+        for at in at {
+            let since = at.saturating_duration_since(start);
+            let bucket = usize::try_from(since.as_millis() / BUCKET.as_millis());
+            let value = bucket.ok();
+            if let Some(value) = value.and_then(|at| series.per_second.get_mut(at)) {
+                *value += 1.0 / BUCKET.as_secs_f64();
+            }
+        }
+        series
+    }
+
     /// The highest value.
     pub fn highest(&self) -> f64 {
         self.per_second.iter().copied().fold(0.0, f64::max)
@@ -55,28 +73,17 @@ impl Chart {
         (start, end): (Instant, Instant),
         marks: Vec<Mark>,
     ) -> Chart {
-        let whole = end.saturating_duration_since(start).as_millis() / BUCKET.as_millis();
-        let nothing = vec![0.0; usize::try_from(whole).unwrap_or(0)];
-        let mut answered: Vec<Series> = servers
-            .iter()
-            .map(|server| Series::new(server, nothing.clone()))
-            .collect();
-        let mut failed = Series::new("failed", nothing);
-        let one = 1.0 / BUCKET.as_secs_f64();
-        for request in requests {
-            let series = match &request.outcome {
-                Outcome::Failed(_) => Some(&mut failed),
-                Outcome::Answered { by } => answered.iter_mut().find(|it| *it.name == **by),
-            };
-            let since = request.end.saturating_duration_since(start);
-            let bucket = usize::try_from(since.as_millis() / BUCKET.as_millis());
-            let value = series
-                .zip(bucket.ok())
-                .and_then(|(series, bucket)| series.per_second.get_mut(bucket));
-            if let Some(value) = value {
-                *value += one;
-            }
-        }
+        let ended = |series: &dyn Fn(&Outcome) -> bool, name: &str| {
+            let ours = requests.iter().filter(|request| series(&request.outcome));
+            Series::count(name, ours.map(|request| request.end), (start, end))
+        };
+        let by = |server: &String| {
+            let is_its =
+                |outcome: &Outcome| matches!(outcome, Outcome::Answered { by } if **by == **server);
+            ended(&is_its, server)
+        };
+        let answered = servers.iter().map(by).collect();
+        let failed = ended(&Outcome::is_failure, "failed");
         Chart {
             title: title.to_owned(),
             servers: answered,
@@ -103,6 +110,12 @@ impl Chart {
         };
         (0..self.buckets()).map(sum).fold(0.0, f64::max)
     }
+}
+
+/// Whole buckets; the last one is left out unless it is whole.
+fn buckets(start: Instant, end: Instant) -> usize {
+    let whole = end.saturating_duration_since(start).as_millis() / BUCKET.as_millis();
+    usize::try_from(whole).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -26,6 +26,12 @@ pub enum Failure {
     Status(u16),
     /// An answer that is none.
     Garbled,
+    /// An error of PostgreSQL's or a proxy's, by its SQLSTATE.
+    Sql([u8; 5]),
+    /// An answer that says that nobody knows whether it was done.
+    Unknown,
+    /// What was there is not found any more.
+    Missing,
     /// The client's own fault: out of ports or descriptors, say.
     Local,
 }
@@ -42,6 +48,9 @@ impl fmt::Display for Failure {
             Failure::Unreachable => f.write_str("unreachable"),
             Failure::Status(status) => write!(f, "status {status}"),
             Failure::Garbled => f.write_str("garbled"),
+            Failure::Sql(state) => write!(f, "SQLSTATE {}", String::from_utf8_lossy(state)),
+            Failure::Unknown => f.write_str("nobody knows whether it was done"),
+            Failure::Missing => f.write_str("not found"),
             Failure::Local => f.write_str("local error"),
         }
     }
