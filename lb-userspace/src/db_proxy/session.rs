@@ -22,7 +22,7 @@ use crate::config::PoolMode;
 use crate::downstream::postgres::clients::Client;
 use crate::transport::stream::Stream;
 use crate::upstream::postgres::settings::Settings;
-use crate::upstream::postgres::statements::Statement;
+use crate::upstream::postgres::statements::{Statement, stamp};
 use crate::upstream::postgres::tracking::Tracking;
 use crate::wire::buffer;
 use crate::wire::postgres::error::PgError;
@@ -62,7 +62,7 @@ pub(super) struct Session {
     /// What its startup packet asked for.
     base: Settings,
     names: Option<Box<Names>>,
-    /// The definition of its unnamed statement, with its stamp; 0 if it has none.
+    /// The definition of its unnamed statement, and its stamp.
     unnamed: Box<[u8]>,
     unnamed_stamp: u64,
     server: Option<Box<Server>>,
@@ -116,7 +116,7 @@ impl Session {
             settings,
             names: None,
             unnamed: Box::default(),
-            unnamed_stamp: 0,
+            unnamed_stamp: stamp::NONE,
             server: None,
             ticket: None,
             input: Vec::new(),

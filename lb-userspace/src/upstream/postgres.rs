@@ -22,10 +22,10 @@ pub use self::cancel::Cancels;
 pub use self::connect::Connector;
 pub use self::login::{Credentials, Who, nonce};
 use self::settings::Settings;
-use self::statements::Prepared;
+use self::statements::{Prepared, stamp};
 pub use self::talk::{Reader, Row};
 use crate::transport::stream::Stream;
-use crate::wire::postgres::{error::PgError, frame, link};
+use crate::wire::postgres::{error::PgError, frame, link, write};
 
 /// More than this does not come to a connection that rests, unless it is to be closed.
 const NEWS_BYTES_MAX: usize = 512;
@@ -128,6 +128,30 @@ impl<T> Server<T> {
                 self.parameters.push((name, value));
             }
         }
+    }
+
+    /// Sees to it that the unnamed statement is a client's own, by its stamp, or that there is none: what
+    /// another client left must not answer. What must be sent before goes where `out` says.
+    pub fn refer_to_unnamed<'o>(
+        &mut self,
+        stamp: u64,
+        definition: &[u8],
+        out: impl FnOnce() -> &'o mut Vec<u8>,
+    ) {
+        let own = match stamp {
+            stamp::KEPT_THERE => return,
+            _ if stamp == self.prepared.unnamed => return,
+            stamp::NONE => {
+                write::statement(out(), b'C', b"");
+                Awaited::OwnClose(0)
+            }
+            _ => {
+                write::parse(out(), b"", definition);
+                Awaited::OwnParse(0)
+            }
+        };
+        self.prepared.unnamed = stamp;
+        self.answers.sent(own, &mut self.prepared);
     }
 
     /// Whether nothing is on its way and no transaction is open.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lb_tests::wait;
 
-use super::raw::{connected, logged_in, message, query, rest, superuser, told, until};
+use super::raw::{answered, connected, logged_in, message, query, rest, superuser, told, until};
 use crate::bystander::Bystander;
 use crate::setup::{SOON, Site};
 
@@ -67,7 +67,7 @@ fn garbage_between_any_two_messages_ends_that_client_only() -> Result<()> {
 }
 
 #[test]
-fn an_unnamed_statement_that_the_server_ignored_is_not_taken_for_anothers() -> Result<()> {
+fn nobody_runs_an_unnamed_statement_of_another_client() -> Result<()> {
     let site = Site::new("pool = { size = 1 }")?;
     let parse = |sql: &str| message(b'P', format!("\0{sql}\0\0\0").as_bytes());
     let bind = |statement: &str| {
@@ -75,20 +75,36 @@ fn an_unnamed_statement_that_the_server_ignored_is_not_taken_for_anothers() -> R
         message(b'B', &body)
     };
     let (execute, sync) = (message(b'E', b"\0\0\0\0\0"), message(b'S', b""));
-    let (mut one, mut other) = (
-        logged_in(site.proxy.port())?,
-        logged_in(site.proxy.port())?,
-    );
-    one.write_all(&[parse("SELECT 'one'"), bind(""), sync.clone()].concat())?;
-    until(&mut one, b'Z')?;
-    // An error first: what follows it is not looked at, up to the Sync.
-    other.write_all(&[bind("nobody's"), parse("SELECT 'other'"), sync.clone()].concat())?;
-    until(&mut other, b'E')?;
-    until(&mut other, b'Z')?;
-    other.write_all(&[bind(""), execute, sync, message(b'X', b"")].concat())?;
-    let answer = rest(other)?;
-    let is_its_own = answer.windows(5).any(|text| text == b"other");
-    ensure!(is_its_own, "{}", answer.escape_ascii());
+    for (what, before, expected) in [
+        ("who has parsed none", Vec::new(), "26000"),
+        (
+            "who has closed it",
+            [parse("SELECT 'other'"), message(b'C', b"S\0")].concat(),
+            "26000",
+        ),
+        (
+            // An error first: what follows it is not looked at, up to the Sync.
+            "whose own one the server has ignored",
+            [bind("nobody's"), parse("SELECT 'other'")].concat(),
+            "other",
+        ),
+    ] {
+        let (mut one, mut other) = (logged_in(site.proxy.port())?, logged_in(site.proxy.port())?);
+        other.write_all(&[before, sync.clone()].concat())?;
+        answered(&mut other)?;
+        one.write_all(&[parse("SELECT 'one'"), bind(""), sync.clone()].concat())?;
+        until(&mut one, b'Z')?;
+        let asks = [bind(""), execute.clone(), sync.clone(), message(b'X', b"")];
+        other.write_all(&asks.concat())?;
+        let answer = rest(other)?;
+        let says = |text: &str| {
+            answer
+                .windows(text.len())
+                .any(|part| part == text.as_bytes())
+        };
+        let answer = answer.escape_ascii();
+        ensure!(says(expected) && !says("one"), "{what}: {answer}");
+    }
     Ok(())
 }
 

@@ -67,20 +67,32 @@ pub(super) fn logged_in_by(port: u16, first: &[u8]) -> Result<TcpStream> {
 pub(super) fn until(stream: &mut TcpStream, last: u8) -> Result<Vec<u8>> {
     let mut tags = Vec::new();
     while tags.last() != Some(&last) {
-        let mut head = [0; 5];
-        stream.read_exact(&mut head).context("read a message")?;
-        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
-        let mut body = vec![0; length as usize - 4];
-        stream.read_exact(&mut body).context("read a message")?;
+        let (tag, body) = next(stream)?;
         ensure!(
-            head[0] == last || head[0] != b'E',
+            tag == last || tag != b'E',
             "instead of {}: {:?}",
             char::from(last),
             String::from_utf8_lossy(&body)
         );
-        tags.push(head[0]);
+        tags.push(tag);
     }
     Ok(tags)
+}
+
+/// Reads up to ReadyForQuery, whatever comes before it.
+pub(super) fn answered(stream: &mut TcpStream) -> Result<()> {
+    while next(stream)?.0 != b'Z' {}
+    Ok(())
+}
+
+/// The next message: its tag and its body.
+fn next(stream: &mut TcpStream) -> Result<(u8, Vec<u8>)> {
+    let mut head = [0; 5];
+    stream.read_exact(&mut head).context("read a message")?;
+    let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
+    let mut body = vec![0; length as usize - 4];
+    stream.read_exact(&mut body).context("read a message")?;
+    Ok((head[0], body))
 }
 
 /// Everything up to the end of the connection, which must come.

@@ -3,6 +3,7 @@
 
 use super::{End, Session};
 use crate::db_proxy::pool::Server;
+use crate::upstream::postgres::statements::stamp;
 use crate::upstream::postgres::{Awaited, Fate};
 use crate::wire::buffer;
 use crate::wire::postgres::error::{PgError, code};
@@ -105,7 +106,7 @@ impl Session {
 
     fn forget_statements(&mut self, server: &mut Server) {
         self.names = None;
-        self.unnamed_stamp = 0;
+        self.unnamed_stamp = stamp::NONE;
         server.prepared.clear();
     }
 

@@ -9,7 +9,7 @@ use super::relay::{Needs, Taken};
 use super::{End, LOOKED_AT_BYTES_MAX, STATEMENTS_MAX, Session, UNNAMED_BYTES_MAX};
 use crate::db_proxy::link::MESSAGE_BYTES_MAX as LINK_BYTES_MAX;
 use crate::upstream::postgres::Awaited;
-use crate::upstream::postgres::statements::{self, Statement};
+use crate::upstream::postgres::statements::{self, Statement, stamp};
 use crate::wire::buffer;
 use crate::wire::postgres::error::{PgError, code};
 use crate::wire::postgres::frame::{self, HEADER_BYTES, Header};
@@ -254,7 +254,7 @@ impl Session {
         }
         self.segment_is_sent();
         if let Some(server) = &mut self.server {
-            server.prepared.unnamed = 0;
+            server.prepared.unnamed = stamp::NONE;
         }
         self.pool.stats.queries.add(1);
         Ok(self.sent(Awaited::Query))
@@ -295,7 +295,9 @@ impl Session {
         if !message.is_whole() {
             // Whatever its name, only this server knows it.
             self.pin("a statement too long to be looked at");
-            self.unnamed_stamp = 0;
+            if message.body.first() == Some(&0) {
+                self.unnamed_stamp = stamp::KEPT_THERE;
+            }
             return Ok(self.sent(Awaited::Parse(0)));
         }
         let parse = frontend::parse(message.body).ok_or_else(malformed)?;
@@ -336,7 +338,7 @@ impl Session {
         self.commits = sql::commits(parse.query);
         if parse.definition.len() > UNNAMED_BYTES_MAX {
             self.pin("an unnamed statement too long to be kept");
-            self.unnamed_stamp = 0;
+            self.unnamed_stamp = stamp::KEPT_THERE;
             return;
         }
         if *self.unnamed != *parse.definition {
@@ -372,7 +374,9 @@ impl Session {
     /// Sees to it that the server knows what a message refers to; returns its name there.
     fn refer(&mut self, name: &[u8], at: usize, splice: &mut Splice<'_>) -> Option<Rc<Statement>> {
         if name.is_empty() {
-            self.refer_to_unnamed(at, splice);
+            if let Some(server) = &mut self.server {
+                server.refer_to_unnamed(self.unnamed_stamp, &self.unnamed, || splice.insert(at));
+            }
             return None;
         }
         let statement = Rc::clone(self.names.as_ref()?.get(name)?);
@@ -381,19 +385,6 @@ impl Session {
             self.teach(&statement, out, Awaited::OwnParse(statement.id));
         }
         Some(statement)
-    }
-
-    fn refer_to_unnamed(&mut self, at: usize, splice: &mut Splice<'_>) {
-        let Some(server) = &mut self.server else {
-            return;
-        };
-        if self.unnamed_stamp != 0 && server.prepared.unnamed != self.unnamed_stamp {
-            write::parse(splice.insert(at), b"", &self.unnamed);
-            server.prepared.unnamed = self.unnamed_stamp;
-            server
-                .answers
-                .sent(Awaited::OwnParse(0), &mut server.prepared);
-        }
     }
 
     fn bind(&mut self, message: Message<'_>, splice: &mut Splice<'_>) -> Result<Pass, End> {
@@ -440,7 +431,7 @@ impl Session {
             return Ok(self.sent(Awaited::Close));
         };
         if name.is_empty() {
-            self.unnamed_stamp = 0;
+            self.unnamed_stamp = stamp::NONE;
         }
         let is_ours = match &mut self.names {
             Some(names) => names.remove(name).is_some(),

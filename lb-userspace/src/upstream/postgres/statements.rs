@@ -109,6 +109,16 @@ impl Table {
     }
 }
 
+/// Unnamed statements are told apart by stamps, a new one for each Parse. These are no statement's.
+pub mod stamp {
+    /// There is none.
+    pub const NONE: u64 = 0;
+    /// Of a server: some client's, or none.
+    pub const UNKNOWN: u64 = u64::MAX;
+    /// Of a client: too long to be sent again; the server that it keeps has it.
+    pub const KEPT_THERE: u64 = u64::MAX - 1;
+}
+
 /// The statements that one server connection knows: the least recently used goes first.
 #[derive(Debug, Default)]
 pub struct Prepared {
@@ -116,7 +126,7 @@ pub struct Prepared {
     /// What the server still has, but is not to be used: it must be closed before it is taught anew.
     stale: BTreeSet<u64>,
     clock: u64,
-    /// Which client's unnamed statement it has: a stamp, 0 for nobody's.
+    /// The stamp of the unnamed statement that it has.
     pub unnamed: u64,
 }
 
@@ -149,17 +159,20 @@ impl Prepared {
             .flatten()
     }
 
-    /// The server does not know it after all; 0 is the unnamed one, which may be anybody's then.
+    /// The server does not know it after all; 0 is the unnamed one.
     pub fn forget(&mut self, id: u64) {
-        if id == 0 {
-            self.unnamed = 0;
+        match id {
+            0 => self.unnamed = stamp::UNKNOWN,
+            _ => drop(self.used.remove(&id)),
         }
-        self.used.remove(&id);
     }
 
-    /// The server was not told to close it after all.
+    /// The server was not told to close it after all; 0 is the unnamed one.
     pub fn keeps(&mut self, id: u64) {
-        self.stale.insert(id);
+        match id {
+            0 => self.unnamed = stamp::UNKNOWN,
+            _ => drop(self.stale.insert(id)),
+        }
     }
 
     /// None may be used any more, though the server has them.
@@ -167,11 +180,11 @@ impl Prepared {
         self.stale.extend(self.used.drain().map(|(id, _)| id));
     }
 
-    /// The server has none any more.
+    /// The server has none any more, but perhaps the one that said so.
     pub fn clear(&mut self) {
         self.used.clear();
         self.stale.clear();
-        self.unnamed = 0;
+        self.unnamed = stamp::UNKNOWN;
     }
 
     pub fn len(&self) -> usize {

@@ -2,6 +2,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::statements::stamp;
 use super::{Server, ServerError};
 use crate::wire::postgres::{error::PgError, frame, link, write};
 
@@ -168,7 +169,7 @@ impl<T> Server<T> {
         self.partial = told;
         self.partial.extend_from_slice(&rest);
         // A simple query takes the unnamed statement away.
-        self.prepared.unnamed = 0;
+        self.prepared.unnamed = stamp::NONE;
         outcome
     }
 }

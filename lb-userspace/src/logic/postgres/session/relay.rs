@@ -466,7 +466,7 @@ impl Session {
 
     fn forget_statements(&mut self, upstream: &mut Upstream) {
         self.names = None;
-        self.unnamed_stamp = 0;
+        self.unnamed_stamp = crate::upstream::postgres::statements::stamp::NONE;
         upstream.prepared.clear();
     }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::{End, Named, Session};
 use crate::logic::postgres::pool::Upstream;
 use crate::upstream::postgres::Awaited;
-use crate::upstream::postgres::statements::{self, Statement};
+use crate::upstream::postgres::statements::{self, Statement, stamp};
 use crate::wire::buffer;
 use crate::wire::postgres::error::{PgError, code};
 use crate::wire::postgres::frame::{HEADER_BYTES, Header};
@@ -120,7 +120,7 @@ impl Session {
             }
             self.ends(sql);
         }
-        server.prepared.unnamed = 0;
+        server.prepared.unnamed = stamp::NONE;
         Ok(sent(server, Awaited::Query))
     }
 
@@ -160,7 +160,10 @@ impl Session {
         if !message.is_whole() {
             // Whatever its name, only this server knows it.
             self.pin(server.tie.server, "a statement too long to be looked at");
-            self.unnamed_stamp = 0;
+            if message.body.first() == Some(&0) {
+                self.unnamed_stamp = stamp::KEPT_THERE;
+                self.unnamed_is_read = false;
+            }
             return Ok(sent(server, Awaited::Parse(0)));
         }
         let parse = frontend::parse(message.body).ok_or_else(malformed)?;
@@ -213,7 +216,8 @@ impl Session {
                 server.tie.server,
                 "an unnamed statement too long to be kept",
             );
-            self.unnamed_stamp = 0;
+            self.unnamed_stamp = stamp::KEPT_THERE;
+            self.unnamed_is_read = false;
             return;
         }
         self.unnamed_is_read = self.parses_a_read(parse.query);
@@ -233,13 +237,7 @@ impl Session {
         splice: &mut Splice<'_>,
     ) -> Option<Rc<Statement>> {
         if name.is_empty() {
-            if self.unnamed_stamp != 0 && server.prepared.unnamed != self.unnamed_stamp {
-                write::parse(splice.insert(at), b"", &self.unnamed);
-                server.prepared.unnamed = self.unnamed_stamp;
-                server
-                    .answers
-                    .sent(Awaited::OwnParse(0), &mut server.prepared);
-            }
+            server.refer_to_unnamed(self.unnamed_stamp, &self.unnamed, || splice.insert(at));
             return None;
         }
         let statement = Rc::clone(&self.names.as_ref()?.get(name)?.statement);
@@ -303,7 +301,7 @@ impl Session {
             return Ok(sent(server, Awaited::Close));
         };
         if name.is_empty() {
-            self.unnamed_stamp = 0;
+            self.unnamed_stamp = stamp::NONE;
         }
         let is_ours = match &mut self.names {
             Some(names) => names.remove(name).is_some(),
