@@ -58,7 +58,8 @@ pub fn table(rows: &[Row]) -> String {
         for row in std::iter::once(Some(row)).chain(peers.iter().copied()) {
             match row {
                 Some(row) => {
-                    let _ = write!(text, "{:>16.1}{:>10.1}", row.min, row.median);
+                    let (best, median) = (shown(row.min), shown(row.median));
+                    let _ = write!(text, "{best:>16}{median:>10}");
                 }
                 // It failed, or cannot be measured.
                 None => {
@@ -110,6 +111,15 @@ pub fn write_json(file: &Path, rows: &[Row]) -> Result<()> {
     fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
+fn shown(value: f64) -> String {
+    format!("{value:.*}", digits(value))
+}
+
 fn rounded(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
+    shown(value).parse().unwrap_or(value)
+}
+
+/// Behind the point: what is small is often a ratio.
+fn digits(value: f64) -> usize {
+    if value.abs() < 10.0 { 2 } else { 1 }
 }
