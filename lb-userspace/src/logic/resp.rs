@@ -26,6 +26,7 @@ mod peers;
 mod place;
 mod private;
 mod route;
+mod several;
 mod shown;
 mod spare;
 mod stream;
