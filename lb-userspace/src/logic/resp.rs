@@ -8,6 +8,7 @@
 mod acl;
 mod answered;
 mod authority;
+mod balance;
 mod client;
 mod client_io;
 mod counts;
