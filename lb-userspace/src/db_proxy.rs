@@ -11,6 +11,7 @@ mod console;
 mod link;
 mod login;
 mod metrics;
+mod pauses;
 mod pool;
 mod session;
 mod stats;
@@ -30,6 +31,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use self::auth_query::AuthQuery;
+use self::pauses::Pauses;
 use self::pool::{Pool, PoolKey, Server};
 use self::stats::ProxyStats;
 use self::watch::{Fence, Watch};
@@ -82,7 +84,7 @@ struct Proxy {
     fence: Fence,
     scratch: RefCell<Scratch>,
     last_stamp: Cell<u64>,
-    paused: Cell<bool>,
+    pauses: Pauses,
     is_stopped: Cell<bool>,
     /// Connections that have not logged in yet count, too.
     connections: Cell<usize>,
@@ -301,7 +303,7 @@ impl Proxy {
                 out: Vec::new(),
             }),
             last_stamp: Cell::new(0),
-            paused: Cell::new(false),
+            pauses: Pauses::default(),
             is_stopped: Cell::new(false),
             connections: Cell::new(0),
             source,

@@ -2,6 +2,7 @@
 //!
 //! Called once by each daemon's command. Everything else only uses `tracing`'s macros.
 
+pub mod counter;
 pub mod histogram;
 pub mod scrape;
 

@@ -44,5 +44,5 @@ fn main() -> Result<()> {
     if let Some(file) = &arguments.json {
         report::write_json(file, &rows)?;
     }
-    Ok(())
+    report::expect_done(&rows)
 }

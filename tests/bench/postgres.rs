@@ -2,6 +2,7 @@
 //! interleaved rounds on one server, transactions per second, percentiles, the proxy's CPU time
 //! per transaction over its whole process tree, and its memory per idle client.
 
+mod apart;
 mod contestants;
 mod pgbench;
 pub(crate) mod process_tree;
@@ -11,9 +12,10 @@ use lb_tests::postgres::Postgres;
 use lb_tests::run_directory::RunDirectory;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use self::apart::Apart;
 use self::contestants::Contestant;
 use self::pgbench::{Load, Outcome};
-use crate::report::Row;
+use crate::report::{FAILED, Row};
 
 /// Server connections that a proxy may make.
 const POOL: u32 = 10;
@@ -48,6 +50,10 @@ pub struct Arguments {
     /// Clients of the run that shows how evenly they are served (p99/p50); 0 for none
     #[arg(long, default_value_t = 1000)]
     crowd: u32,
+    /// pgbench gets the first processor to itself, PostgreSQL and the proxies get the others (a --target
+    /// stays where it is): for p99/p50, which is the kernel's otherwise
+    #[arg(long)]
+    apart: bool,
     /// What fits into five minutes: fewer and shorter rounds, and fewer loads
     #[arg(long)]
     quick: bool,
@@ -63,7 +69,7 @@ impl Arguments {
     }
 
     /// Everything that is run, in its order.
-    fn loads(&self) -> Vec<Load<'_>> {
+    fn loads(&self, apart: Option<Apart>) -> Vec<Load<'_>> {
         let seconds = if self.quick {
             self.seconds.min(QUICK_SECONDS)
         } else {
@@ -74,6 +80,7 @@ impl Arguments {
             protocol,
             clients,
             seconds,
+            apart,
         };
         let mut loads = Vec::new();
         for workload in &self.workloads {
@@ -108,6 +115,8 @@ pub fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
     // Each idle client is a descriptor here, and one in the proxy.
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    // Before anything is started: whatever is, inherits it.
+    let apart = arguments.apart.then(Apart::new).transpose()?;
     let run = RunDirectory::new()?;
     let server = Postgres::start_new(
         &run,
@@ -117,7 +126,7 @@ pub fn measure(arguments: &Arguments) -> Result<Vec<Row>> {
     pgbench::fill(&server)?;
     let contestants = contestants::start(&run, &server, arguments)?;
     let mut rows = Vec::new();
-    for load in arguments.loads() {
+    for load in arguments.loads(apart) {
         rows.extend(load_rows(&run, &contestants, &load, arguments.rounds())?);
     }
     if arguments.idle > 0 {
@@ -133,54 +142,76 @@ fn load_rows(
     load: &Load<'_>,
     rounds: u32,
 ) -> Result<Vec<Row>> {
-    let mut outcomes: Vec<Vec<Outcome>> = contestants.iter().map(|_| Vec::new()).collect();
+    let mut results: Vec<Results> = contestants.iter().map(|_| Results::default()).collect();
     for round in 0..rounds {
         // Nobody always comes after the same one.
         for turn in 0..contestants.len() {
             let number = (turn + round as usize) % contestants.len();
-            let (contestant, outcomes) = (&contestants[number], &mut outcomes[number]);
+            let (contestant, results) = (&contestants[number], &mut results[number]);
             if !contestant.is_pooling && load.clients > DIRECT_CLIENTS_MAX {
                 continue;
             }
             match pgbench::run(run, contestant, load) {
-                Ok(outcome) => outcomes.push(outcome),
-                Err(error) => eprintln!(
-                    "{} {load}, round {round}: failed: {error:#}",
-                    contestant.name
-                ),
+                Ok(outcome) => results.outcomes.push(outcome),
+                Err(error) => {
+                    results.failed += 1;
+                    eprintln!(
+                        "{} {load} {} clients, round {round}: failed: {error:#}",
+                        contestant.name, load.clients
+                    );
+                }
             }
         }
     }
-    let mut rows = Vec::new();
-    for (contestant, outcomes) in contestants.iter().zip(&outcomes) {
-        // A contestant that failed once has failed: what it printed counts for nothing.
-        if outcomes.len() < rounds as usize {
-            continue;
+    let results = contestants.iter().zip(&results);
+    Ok(results
+        .flat_map(|(contestant, results)| results.rows(contestant, load))
+        .collect())
+}
+
+/// What one contestant did under one load.
+#[derive(Default)]
+struct Results {
+    outcomes: Vec<Outcome>,
+    /// Rounds in which pgbench failed.
+    failed: u32,
+}
+
+impl Results {
+    fn rows(&self, contestant: &Contestant, load: &Load<'_>) -> Vec<Row> {
+        let row = |kind: &str, unit, best, median| Row {
+            target: contestant.name,
+            name: format!("{load} {kind}").leak(),
+            load_kind: "clients",
+            load: u64::from(load.clients),
+            unit,
+            min: best,
+            median,
+        };
+        if self.failed > 0 {
+            // Who failed once has failed: what the other rounds printed counts for nothing.
+            let failed = f64::from(self.failed);
+            return vec![row(FAILED, "", failed, failed)];
         }
+        let mut rows = Vec::new();
         for (kind, unit, value) in Outcome::KINDS {
-            let mut values: Vec<_> = outcomes.iter().filter_map(value).collect();
+            let mut values: Vec<_> = self.outcomes.iter().filter_map(value).collect();
             values.sort_by(f64::total_cmp);
-            let Some(&median) = values.get(values.len() / 2) else {
-                continue;
-            };
             // The best is the most for a rate, the least for everything else.
             let best = if kind == "tps" {
                 values.last()
             } else {
                 values.first()
             };
-            rows.push(Row {
-                target: contestant.name,
-                name: format!("{} {} {kind}", load.workload, load.protocol).leak(),
-                load_kind: "clients",
-                load: u64::from(load.clients),
-                unit,
-                min: best.copied().unwrap_or(median),
-                median,
-            });
+            if let (Some(&best), Some(&median)) = (best, values.get(values.len() / 2)) {
+                rows.push(row(kind, unit, best, median));
+            }
         }
+        if !rows.is_empty() {
+            rows.push(row(FAILED, "", 0.0, 0.0));
+        }
+        rows
     }
-    Ok(rows)
 }
 
 /// What one idle client costs each proxy.

@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 /// What the others are compared with.
 const SUBJECT: &str = "lb";
+/// How the name of a row ends that counts rounds which failed.
+pub const FAILED: &str = "failed";
 
 /// One measurement: a target, what was done with it, and under which load.
 #[derive(Debug, Clone)]
@@ -65,7 +67,10 @@ pub fn table(rows: &[Row]) -> String {
             }
         }
         for peer in peers {
-            let ratio = peer.map_or("-".to_owned(), |peer| format!("{:.2}", row.min / peer.min));
+            let ratio = peer
+                .map(|peer| row.min / peer.min)
+                .filter(|ratio| ratio.is_finite());
+            let ratio = ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
             let _ = write!(text, "{ratio:>14}");
         }
         text.push('\n');
@@ -77,6 +82,17 @@ pub fn table(rows: &[Row]) -> String {
 fn beside<'a>(rows: &'a [Row], row: &Row, target: &str) -> Option<&'a Row> {
     rows.iter()
         .find(|other| other.target == target && other.name == row.name && other.load == row.load)
+}
+
+/// Peers may fail at a load; lb may not.
+pub fn expect_done(rows: &[Row]) -> Result<()> {
+    let failed = rows
+        .iter()
+        .filter(|row| row.target == SUBJECT && row.name.ends_with(FAILED) && row.min > 0.0)
+        .map(|row| format!("{} at {} {}", row.name, row.load, row.load_kind));
+    let failed: Vec<_> = failed.collect();
+    ensure!(failed.is_empty(), "{SUBJECT}: {}", failed.join(", "));
+    Ok(())
 }
 
 /// Writes the rows as `{"rows":[…]}`.

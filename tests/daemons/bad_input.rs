@@ -5,5 +5,6 @@ mod leaving;
 mod logins;
 mod messages;
 mod openings;
+mod operators;
 mod raw;
 mod servers;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use lb_tests::wait;
 
-use crate::setup::{SOON, Site, printed};
+use crate::setup::{SOON, Site, connect, printed, sqlstate};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn show_tells_what_is_going_on() -> Result<()> {
@@ -105,5 +105,77 @@ async fn a_restart_under_pause_costs_no_client_an_error() -> Result<()> {
     site.console("RELOAD")?;
     site.console("RESUME")?;
     assert_eq!(waiting.await??, 2);
+    Ok(())
+}
+
+fn is_paused(site: &Site) -> Result<bool> {
+    let status = site.proxy.command(&["status", "--json"])?;
+    let status: serde_json::Value = serde_json::from_str(&status)?;
+    Ok(status["paused"] == true)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_waits_for_transactions_and_ends_with_the_patience_of_who_asked() -> Result<()> {
+    let site = Site::new("pool = { size = 2 }")?;
+    let busy = site.connect("").await?;
+    busy.batch_execute("BEGIN; SELECT 1").await?;
+    // Cancelled, as by Ctrl-C.
+    let admin = connect(site.proxy.port(), "dbname=lb").await?;
+    let token = admin.cancel_token();
+    let pauses = tokio::spawn(async move { admin.simple_query("PAUSE").await.map(drop) });
+    wait::until("the pause begins", SOON, || {
+        is_paused(&site).is_ok_and(|is| is)
+    })?;
+    token.cancel_query(tokio_postgres::NoTls).await?;
+    assert_eq!(sqlstate(pauses.await?).as_deref(), Some("57014"));
+    assert!(!is_paused(&site)?);
+    // Left alone.
+    let mut psql = site.proxy.client("psql")?;
+    let mut psql = psql.args(["-XAtq", "-d", "lb", "-c", "PAUSE"]).spawn()?;
+    wait::until("the pause begins", SOON, || {
+        is_paused(&site).is_ok_and(|is| is)
+    })?;
+    psql.kill()?;
+    psql.wait()?;
+    wait::until("it is over", SOON, || is_paused(&site).is_ok_and(|is| !is))?;
+    assert_eq!(site.psql("SELECT 1")?, "1");
+    // Waited for.
+    let port = site.proxy.port();
+    let pauses = tokio::spawn(async move {
+        let admin = connect(port, "dbname=lb").await?;
+        admin.simple_query("PAUSE").await?;
+        anyhow::Ok(())
+    });
+    wait::until("the pause begins", SOON, || {
+        is_paused(&site).is_ok_and(|is| is)
+    })?;
+    busy.batch_execute("SELECT 2; COMMIT").await?;
+    pauses.await??;
+    assert_eq!(site.server_connections()?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_database_waits_for_every_user_and_no_other_database_does() -> Result<()> {
+    let site = Site::new("pool = { size = 2 }")?;
+    site.server.sql("CREATE ROLE alice LOGIN")?;
+    site.psql("SELECT 1")?;
+    site.console("PAUSE postgres")?;
+    // She has never been here.
+    let port = site.proxy.port();
+    let alice = tokio::spawn(async move {
+        let alice = connect(port, "user=alice").await?;
+        let row = alice.query_one("SELECT current_user::text", &[]).await?;
+        anyhow::Ok(row.get::<_, String>(0))
+    });
+    wait::until("she waits", SOON, || {
+        site.console("SHOW POOLS")
+            .is_ok_and(|pools| pools.contains("postgres|alice|0|1|0|"))
+    })?;
+    let mut other = site.proxy.client("psql")?;
+    other.args(["-XAtq", "-d", "template1", "-c", "SELECT 1"]);
+    assert_eq!(printed(&mut other)?, "1");
+    site.console("RESUME postgres")?;
+    assert_eq!(alice.await??, "alice");
     Ok(())
 }

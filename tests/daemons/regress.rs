@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use lb_tests::db_proxy::DbProxy;
+use lb_tests::place::Place;
 use lb_tests::postgres::{Postgres, tool};
 use lb_tests::run_directory::RunDirectory;
 use lb_tests::{clients, scale};
@@ -48,7 +49,12 @@ impl Proxies {
     fn start(run: &RunDirectory, server: &Postgres) -> Result<Self> {
         let start = |lifetime| {
             let pool = format!("{{ mode = \"session\", size = 40, lifetime = \"{lifetime}\" }}");
-            DbProxy::start_quiet(run, server, &format!("auth = \"trust\"\npool = {pool}"))
+            DbProxy::start_quiet(
+                run,
+                &Place::here(),
+                server,
+                &format!("auth = \"trust\"\npool = {pool}"),
+            )
         };
         Ok(Self {
             reusing: start("1h")?,

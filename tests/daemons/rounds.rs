@@ -5,6 +5,7 @@
 
 mod pair;
 mod place;
+mod tier;
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -15,10 +16,11 @@ use lb_tests::db_proxy::DbProxy;
 use lb_tests::postgres::Postgres;
 use lb_tests::run_directory::RunDirectory;
 use lb_tests::workload::ledger::{Ledger, Verdict};
-use lb_tests::workload::{Failure, Load, Target};
+use lb_tests::workload::{Failure, Load};
 use lb_tests::{scale, wait};
 
 use self::pair::Pair;
+use self::tier::Tier;
 use crate::setup::Site;
 
 /// How long after a fault is over the first clients may take to be served again.
@@ -38,31 +40,56 @@ fn a_while() -> Duration {
     Duration::from_millis(fastrand::u64(50..600))
 }
 
-/// Clients write through one proxy while `fault` happens, again and again.
-fn clients_survive(
-    site: &mut Site,
+/// One round of several, and who works meanwhile.
+struct Round<'r> {
+    number: u32,
+    ledger: &'r Ledger,
     clients: usize,
-    mut fault: impl FnMut(&mut Site) -> Result<()>,
-) -> Result<Verdict> {
-    Ledger::create(&site.server)?;
-    let ledger = Ledger::start(&Target::local(site.proxy.port()), Load::clients(clients))?;
-    for round in 0..rounds() {
-        goes_on(&ledger, clients)?;
-        fault(site).with_context(|| format!("round {round}"))?;
-        goes_on(&ledger, clients).with_context(|| format!("after round {round}"))?;
+}
+
+impl Round<'_> {
+    /// Every other round differs.
+    fn is_odd(&self) -> bool {
+        self.number % 2 == 1
     }
-    let verdict = ledger.stop()?.check(&Ledger::rows(&site.server)?);
+
+    /// Clients are served; when they are not, with what there is to see of the tier.
+    fn goes_on(&self, when: &str, tier: &impl Tier) -> Result<()> {
+        let more = 4 * u64::try_from(self.clients)?;
+        let waited = self.ledger.wait_for_more(more, SERVES_AGAIN_MAX);
+        waited.with_context(|| {
+            let (number, picture) = (self.number, tier.picture());
+            format!("{when} the fault of round {number}\n{picture}")
+        })
+    }
+}
+
+/// Clients write while `fault` happens, again and again.
+fn clients_survive<T: Tier>(
+    tier: &mut T,
+    load: Load,
+    rounds: u32,
+    mut fault: impl FnMut(&mut T, &Round<'_>) -> Result<()>,
+) -> Result<Verdict> {
+    Ledger::create(tier.keeper())?;
+    let ledger = Ledger::start(&tier.target(), load)?;
+    for number in 0..rounds {
+        let round = Round {
+            number,
+            ledger: &ledger,
+            clients: load.clients,
+        };
+        round.goes_on("before", tier)?;
+        fault(tier, &round).with_context(|| format!("round {number}"))?;
+        round.goes_on("after", tier)?;
+    }
+    let verdict = ledger.stop()?.check(&Ledger::rows(tier.keeper())?);
+    println!("{rounds} rounds: {verdict}");
     judge(&verdict)?;
     Ok(verdict)
 }
 
-/// Every client is served, more than once.
-fn goes_on(ledger: &Ledger, clients: usize) -> Result<()> {
-    ledger.wait_for_more(4 * u64::try_from(clients)?, SERVES_AGAIN_MAX)
-}
-
 fn judge(verdict: &Verdict) -> Result<()> {
-    println!("{} rounds: {verdict}", rounds());
     verdict.expect_whole()?;
     let failures = [
         &verdict.refused,
@@ -92,7 +119,8 @@ fn site(queue_timeout: &str) -> Result<Site> {
 
 #[test]
 fn servers_are_killed() -> Result<()> {
-    clients_survive(&mut site("5s")?, CLIENTS, |site| {
+    let load = Load::clients(CLIENTS);
+    clients_survive(&mut site("5s")?, load, rounds(), |site, _| {
         site.server.kill()?;
         thread::sleep(a_while());
         site.server.start()
@@ -102,13 +130,17 @@ fn servers_are_killed() -> Result<()> {
 
 #[test]
 fn servers_are_restarted() -> Result<()> {
-    clients_survive(&mut site("5s")?, CLIENTS, |site| site.server.restart())?;
+    let load = Load::clients(CLIENTS);
+    clients_survive(&mut site("5s")?, load, rounds(), |site, _| {
+        site.server.restart()
+    })?;
     Ok(())
 }
 
 #[test]
 fn servers_are_frozen() -> Result<()> {
-    let verdict = clients_survive(&mut site("200ms")?, CLIENTS, |site| {
+    let load = Load::clients(CLIENTS);
+    let verdict = clients_survive(&mut site("200ms")?, load, rounds(), |site, _| {
         site.server.freeze()?;
         thread::sleep(Duration::from_millis(600) + a_while());
         site.server.thaw()
@@ -126,9 +158,8 @@ fn servers_are_frozen() -> Result<()> {
 
 #[test]
 fn proxies_are_killed_while_200_clients_work() -> Result<()> {
-    let clients = 200;
     let mut site = site("5s")?;
-    clients_survive(&mut site, clients, |site| {
+    clients_survive(&mut site, Load::clients(200), rounds(), |site, _| {
         site.proxy.process().kill();
         thread::sleep(a_while());
         site.proxy.restart(&site.run)
@@ -146,7 +177,8 @@ fn every_connection_of_the_server_is_taken() -> Result<()> {
         "max_connections = 12\nsuperuser_reserved_connections = 0\nmax_wal_senders = 0",
         "pool = { size = 5, queue_timeout = \"200ms\" }",
     )?;
-    let verdict = clients_survive(&mut site, CLIENTS, |site| {
+    let load = Load::clients(CLIENTS);
+    let verdict = clients_survive(&mut site, load, rounds(), |site, _| {
         let taken = place::take_all(&site.server, 12)?;
         thread::sleep(Duration::from_millis(300) + a_while());
         drop(taken);
@@ -167,7 +199,7 @@ fn disks_run_full() -> Result<()> {
         "auth = \"trust\"\nadmins = [\"postgres\"]\npool = { size = 5, queue_timeout = \"5s\" }";
     let proxy = DbProxy::start(&run, &server, settings)?;
     let mut site = Site { proxy, server, run };
-    clients_survive(&mut site, CLIENTS, |site| {
+    clients_survive(&mut site, Load::clients(CLIENTS), rounds(), |site, _| {
         let before = site.server.log().matches("No space left").count();
         wait::until("the server to run out of room", SERVES_AGAIN_MAX, || {
             // Again and again: each checkpoint removes old WAL, which makes room. A new segment needs some.
@@ -186,52 +218,36 @@ fn disks_run_full() -> Result<()> {
 
 #[test]
 fn standbys_are_promoted_and_old_primaries_rewound() -> Result<()> {
-    let mut pair = Pair::new()?;
-    Ledger::create(pair.primary())?;
-    let load = Load::clients(CLIENTS).operation_max(Duration::from_secs(40));
-    let ledger = Ledger::start(&Target::writable(&pair.ports()), load)?;
-    for round in 0..2 * rounds() {
-        goes_on(&ledger, CLIENTS)?;
+    clients_survive(&mut Pair::new()?, patient(), 2 * rounds(), |pair, round| {
         // Every other time the old primary is still there, and writes, when the new one is made.
-        let change = if round % 2 == 0 {
-            Pair::fail_over
+        if round.is_odd() {
+            pair.switch_over()
         } else {
-            Pair::switch_over
-        };
-        change(&mut pair).with_context(|| format!("round {round}"))?;
-        goes_on(&ledger, CLIENTS).with_context(|| format!("after round {round}"))?;
-    }
-    let verdict = ledger.stop()?.check(&Ledger::rows(pair.primary())?);
-    judge(&verdict)
+            pair.fail_over()
+        }
+    })?;
+    Ok(())
 }
 
 #[test]
 fn old_primaries_that_come_back_take_no_write() -> Result<()> {
-    let mut pair = Pair::new()?;
-    Ledger::create(pair.primary())?;
-    let load = Load::clients(CLIENTS).operation_max(Duration::from_secs(40));
-    let ledger = Ledger::start(&Target::writable(&pair.ports()), load)?;
-    for round in 0..2 * rounds() {
-        goes_on(&ledger, CLIENTS)?;
+    clients_survive(&mut Pair::new()?, patient(), 2 * rounds(), |pair, round| {
         // Every other time the proxy knows of the new primary only by what it has kept on disk.
-        let proxy_restarts = round % 2 == 1;
-        pair.rise_again(proxy_restarts)
-            .with_context(|| format!("round {round}"))?;
+        pair.rise_again(round.is_odd())?;
         let fence = pair.fence_of_the_old()?;
-        ensure!(fence.is_fenced, "round {round}: {fence:?}");
+        ensure!(fence.is_fenced, "{fence:?}");
         let held = Ledger::rows(pair.old())?;
-        goes_on(&ledger, CLIENTS)
-            .with_context(|| format!("beside the old primary, round {round}"))?;
+        round.goes_on("during", pair)?;
         // What it would have acknowledged now would be lost when it is rewound.
         let now = Ledger::rows(pair.old())?;
-        ensure!(
-            now == held,
-            "round {round}: the old primary took {} rows",
-            now.len() - held.len()
-        );
-        pair.demote().with_context(|| format!("round {round}"))?;
-        goes_on(&ledger, CLIENTS).with_context(|| format!("after round {round}"))?;
-    }
-    let verdict = ledger.stop()?.check(&Ledger::rows(pair.primary())?);
-    judge(&verdict)
+        let taken = now.len() - held.len();
+        ensure!(now == held, "the old primary took {taken} rows");
+        pair.demote()
+    })?;
+    Ok(())
+}
+
+/// Clients whose writes may have to wait for a standby that is being rewound.
+fn patient() -> Load {
+    Load::clients(CLIENTS).operation_max(Duration::from_secs(40))
 }

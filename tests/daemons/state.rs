@@ -153,7 +153,7 @@ async fn what_cannot_move_keeps_its_server() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn notifications_reach_who_listens() -> Result<()> {
+async fn notices_and_notifications_reach_their_client() -> Result<()> {
     use tokio_postgres::AsyncMessage;
     let site = Site::new("pool = { size = 2 }")?;
     let words = format!(
@@ -164,16 +164,23 @@ async fn notifications_reach_who_listens() -> Result<()> {
     let (sender, mut heard) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
-            if let AsyncMessage::Notification(notification) = message {
-                let _ = sender.send(notification.payload().to_owned());
-            }
+            let _ = sender.send(match message {
+                AsyncMessage::Notification(notification) => notification.payload().to_owned(),
+                AsyncMessage::Notice(notice) => notice.message().to_owned(),
+                other => format!("{other:?}"),
+            });
         }
     });
-    client.batch_execute("LISTEN news").await?;
     let other = site.connect("").await?;
-    other.batch_execute("NOTIFY news, 'hello'").await?;
-    let heard = tokio::time::timeout(crate::setup::SOON, heard.recv()).await?;
-    assert_eq!(heard.as_deref(), Some("hello"));
+    for (speaks, sql, expected) in [
+        (&client, "DO $$ BEGIN RAISE NOTICE 'look'; END $$", "look"),
+        (&client, "LISTEN news; NOTIFY news, 'my own'", "my own"),
+        (&other, "NOTIFY news, 'hello'", "hello"),
+    ] {
+        speaks.batch_execute(sql).await?;
+        let heard = tokio::time::timeout(crate::setup::SOON, heard.recv()).await?;
+        assert_eq!(heard.as_deref(), Some(expected));
+    }
     Ok(())
 }
 

@@ -162,7 +162,7 @@ fn ask(socket: &std::path::Path, request: &Request) -> Result<Answer> {
 fn databases(caches: &Tier) -> Result<Vec<Database>> {
     let host = |name: &str, server: Postgres| {
         let place = caches.host(name)?;
-        let proxy = DbProxy::start_on(caches.run(), &place, &server, "auth = \"trust\"")?;
+        let proxy = DbProxy::start_quiet(caches.run(), &place, &server, "auth = \"trust\"")?;
         Ok::<_, anyhow::Error>(Database {
             name: name.to_owned(),
             server,

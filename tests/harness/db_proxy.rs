@@ -1,32 +1,30 @@
 //! A running `lb db-proxy` in front of a [`Postgres`].
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::place::Place;
 use crate::postgres::{Postgres, free_port};
 use crate::process::{Process, built};
-use crate::redis::Place;
 use crate::run_directory::{RunDirectory, next_number};
 
+/// The port of a proxy that has a host of its own.
+const PORT: u16 = 6432;
 /// The proxy connects to nothing before it listens.
 const READY_MAX: Duration = Duration::from_secs(10);
-
-/// Where clients connect on a host of its own.
-const PORT: u16 = 6432;
-const METRICS_PORT: u16 = 9182;
 
 /// A proxy; killed on drop.
 #[derive(Debug)]
 pub struct DbProxy {
     process: Process,
-    place: Place,
     config: PathBuf,
     control: PathBuf,
+    place: Place,
     port: u16,
     metrics: u16,
     head: String,
@@ -41,15 +39,20 @@ impl DbProxy {
         Self::start_before(run, Self::server(server), settings)
     }
 
-    /// The same with the log that a user has, not a test's.
+    /// Starts one on the host of `server`, with the log that a user has, not a test's.
     ///
     /// # Errors
     /// As [`DbProxy::start`].
-    pub fn start_quiet(run: &RunDirectory, server: &Postgres, settings: &str) -> Result<Self> {
-        Self::start_with(run, &Place::here(), Self::server(server), settings, "info")
+    pub fn start_quiet(
+        run: &RunDirectory,
+        place: &Place,
+        server: &Postgres,
+        settings: &str,
+    ) -> Result<Self> {
+        Self::start_with(run, place, Self::server(server), settings, "info")
     }
 
-    /// The same on a host of its own, which the server shares: its socket is reached by its path.
+    /// Starts one on the host of `server`.
     ///
     /// # Errors
     /// As [`DbProxy::start`].
@@ -59,7 +62,7 @@ impl DbProxy {
         server: &Postgres,
         settings: &str,
     ) -> Result<Self> {
-        Self::start_with(run, place, Self::server(server), settings, "info")
+        Self::start_with(run, place, Self::server(server), settings, "debug")
     }
 
     fn server(server: &Postgres) -> String {
@@ -85,10 +88,7 @@ impl DbProxy {
         settings: &str,
         log: &str,
     ) -> Result<Self> {
-        let (port, metrics) = match place.namespace() {
-            Some(_) => (PORT, METRICS_PORT),
-            None => (free_port()?, free_port()?),
-        };
+        let (port, metrics) = (place.port(PORT)?, free_port()?);
         let address = place.address();
         let number = next_number();
         let config = run.join(&format!("db-proxy-{number}.toml"));
@@ -103,9 +103,9 @@ impl DbProxy {
         let process = Self::spawn(run, place, &config, port, log)?;
         Ok(Self {
             process,
-            place: place.clone(),
             config,
             control,
+            place: place.clone(),
             port,
             metrics,
             head,
@@ -140,7 +140,7 @@ impl DbProxy {
         Ok(())
     }
 
-    /// Where clients connect, on its own host.
+    /// The port where clients connect; on 127.0.0.1, unless it has a host of its own.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -187,7 +187,8 @@ impl DbProxy {
     /// If nobody answers.
     pub fn metrics(&self) -> Result<String> {
         use std::io::{Read, Write};
-        let mut stream = TcpStream::connect(("127.0.0.1", self.metrics))?;
+        let address = SocketAddr::new(self.place.address().into(), self.metrics);
+        let mut stream = self.place.connect(address)?;
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: lb\r\nConnection: close\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
@@ -201,8 +202,8 @@ impl DbProxy {
     pub fn client(&self, program: &str) -> Result<Command> {
         let mut command = crate::postgres::tool(program)?;
         command.envs([
-            ("PGHOST", "127.0.0.1"),
-            ("PGPORT", &self.port.to_string()),
+            ("PGHOST", &*self.place.address().to_string()),
+            ("PGPORT", &*self.port.to_string()),
             ("PGUSER", "postgres"),
             ("PGDATABASE", "postgres"),
             ("PGCONNECT_TIMEOUT", "10"),

@@ -3,7 +3,8 @@
 //!
 //! PostgreSQL refuses to be root, so under root everything runs as the user `postgres`. Data lie
 //! below the run directory and go with it. Clients reach a server through the Unix socket in its
-//! directory; nothing listens on TCP unless a setting says so.
+//! directory; nothing listens on TCP unless a setting says so, or the server has a host of its own (a
+//! namespace), which it shows its port to and its standbys stream from.
 
 mod fault;
 mod make;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use self::small_disk::SmallDisk;
+use crate::place::Place;
 use crate::process::Process;
 use crate::run_directory::RunDirectory;
 
@@ -28,11 +30,14 @@ const USER: &str = "postgres";
 /// Ports of tests begin here: below the ephemeral ones, so that no client takes them.
 const PORT_FIRST: u16 = 20_000;
 const PORTS: u16 = 10_000;
+/// The port of a server that has a host of its own.
+const PORT: u16 = 5432;
 
 /// One PostgreSQL server; ended and reaped on drop.
 #[derive(Debug)]
 pub struct Postgres {
     name: String,
+    place: Place,
     directory: PathBuf,
     logs: PathBuf,
     port: u16,
@@ -56,7 +61,20 @@ impl Postgres {
     /// # Errors
     /// If PostgreSQL is not installed, or does not start: with the end of its log.
     pub fn start_new(run: &RunDirectory, name: &str, settings: &str) -> Result<Self> {
-        let mut server = Self::empty(run, name)?;
+        Self::start_new_on(run, &Place::here(), name, settings)
+    }
+
+    /// The same on a host of its own.
+    ///
+    /// # Errors
+    /// As [`Postgres::start_new`].
+    pub fn start_new_on(
+        run: &RunDirectory,
+        place: &Place,
+        name: &str,
+        settings: &str,
+    ) -> Result<Self> {
+        let mut server = Self::empty(run, place, name)?;
         server.init(settings)?;
         server.start()?;
         Ok(server)
@@ -68,7 +86,15 @@ impl Postgres {
     /// # Errors
     /// If the backup fails, or the standby does not start.
     pub fn standby(&self, run: &RunDirectory, name: &str) -> Result<Self> {
-        let mut standby = Self::empty(run, name)?;
+        self.standby_on(run, &Place::here(), name)
+    }
+
+    /// The same on a host of its own, if this server has one too.
+    ///
+    /// # Errors
+    /// As [`Postgres::standby`].
+    pub fn standby_on(&self, run: &RunDirectory, place: &Place, name: &str) -> Result<Self> {
+        let mut standby = Self::empty(run, place, name)?;
         standby.copy_of(self)?;
         standby.start()?;
         Ok(standby)

@@ -6,9 +6,7 @@
 
 mod connection;
 mod fault;
-mod place;
 mod reply;
-mod segment;
 mod sentinel;
 mod tier;
 
@@ -20,14 +18,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+pub use crate::place::Place;
 use crate::process::Process;
 use crate::run_directory::RunDirectory;
+pub use crate::segment::Segment;
 use crate::wait;
 
 pub use connection::{Connection, encode};
-pub use place::Place;
 pub use reply::Reply;
-pub use segment::Segment;
 pub use sentinel::Sentinel;
 pub use tier::{Tier, TierBuilder};
 

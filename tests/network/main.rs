@@ -1,5 +1,6 @@
 //! The whole system in network namespaces: real agent, real XDP, real servers, real clients.
 
+mod database;
 mod failover;
 mod forwarding;
 mod lifetime;

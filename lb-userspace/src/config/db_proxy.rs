@@ -61,6 +61,8 @@ pub struct DbPool {
     pub queue_timeout: Duration,
     /// The most clients, all users and databases together.
     pub max_clients: usize,
+    /// How long a client may be silent before its host is asked whether it is still there.
+    pub keepalive: Duration,
     /// How long a connection may lie unused before it is closed.
     pub idle_timeout: Duration,
     /// How old a connection may become before it is closed instead of reused; zero serves once.

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Proxy;
 use crate::config::AuthQuery as About;
 use crate::downstream::postgres::users::Secret;
+use crate::telemetry::counter::Counter;
 use crate::telemetry::histogram::Histogram;
 use crate::upstream::postgres::{Server, ServerError, Who};
 use crate::wire::postgres::error::{PgError, code};
@@ -45,16 +46,16 @@ pub(super) struct AuthQuery {
 #[derive(Debug, Default)]
 pub(super) struct AuthStats {
     /// Logins that were answered without asking PostgreSQL.
-    pub kept: Cell<u64>,
+    pub kept: Counter,
     /// Answers of PostgreSQL by what they were.
-    pub found: Cell<u64>,
-    pub unknown: Cell<u64>,
+    pub found: Counter,
+    pub unknown: Counter,
     /// A password that is no verifier.
-    pub refused: Cell<u64>,
+    pub refused: Counter,
     /// PostgreSQL could not be asked, or did not answer.
-    pub failed: Cell<u64>,
+    pub failed: Counter,
     /// Logins refused because too many waited.
-    pub queue_full: Cell<u64>,
+    pub queue_full: Counter,
     pub took: Histogram,
 }
 
@@ -91,7 +92,7 @@ impl AuthQuery {
     /// If too many wait, or PostgreSQL does not answer.
     pub async fn look_up(&self, about: &About, user: &str) -> Result<Option<Secret>, PgError> {
         if let Some(secret) = self.kept(about, user) {
-            self.stats.kept.set(self.stats.kept.get() + 1);
+            self.stats.kept.add(1);
             return Ok(secret);
         }
         if user.len() > NAME_BYTES_MAX {
@@ -100,7 +101,7 @@ impl AuthQuery {
         let (answer, answered) = oneshot::channel();
         let user = user.into();
         if self.asks.try_send(Question { user, answer }).is_err() {
-            self.stats.queue_full.set(self.stats.queue_full.get() + 1);
+            self.stats.queue_full.add(1);
             let what = format!("{WAITING_MAX} logins wait for auth_query already");
             return Err(PgError::fatal(code::TOO_MANY_CONNECTIONS, what));
         }
@@ -206,7 +207,7 @@ impl Line {
             Ok(Found::NoVerifier) => &stats.refused,
             Err(_) => &stats.failed,
         };
-        count.set(count.get() + 1);
+        count.add(1);
         let secret = match found {
             Ok(Found::Secret(secret)) => Some(secret),
             Ok(Found::Nobody) => None,

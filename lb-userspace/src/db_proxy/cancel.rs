@@ -12,7 +12,9 @@ pub(super) async fn forward(proxy: &Rc<Proxy>, process: u32, secret: &[u8]) {
         return;
     };
     if let Some(cancels) = client.serving() {
-        proxy.stats.cancels.set(proxy.stats.cancels.get() + 1);
+        proxy.stats.cancels.add(1);
         cancels.cancel().await;
+    } else {
+        client.cancel();
     }
 }

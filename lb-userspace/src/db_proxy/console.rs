@@ -3,13 +3,16 @@
 
 mod show;
 
+use std::io;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Proxy;
 use super::pool::Pool;
+use crate::downstream::postgres as downstream;
 use crate::downstream::postgres::clients::Client;
 use crate::transport::stream::Stream;
 use crate::wire::postgres::error::{PgError, code};
@@ -73,69 +76,126 @@ pub(super) struct Console {
     proxy: Rc<Proxy>,
     me: Rc<Client>,
     stream: Stream,
+    /// What was read and not dealt with.
+    input: Vec<u8>,
+    /// A message was refused: what comes is dropped, up to its Sync.
+    is_refusing: bool,
+}
+
+/// What happens to a client of the console.
+enum Event {
+    Message(u8, Vec<u8>),
+    MustLeave,
 }
 
 impl Console {
     pub fn new(proxy: Rc<Proxy>, me: Rc<Client>, stream: Stream) -> Self {
-        Self { proxy, me, stream }
+        Self {
+            proxy,
+            me,
+            stream,
+            input: Vec::new(),
+            is_refusing: false,
+        }
     }
 
     /// Serves until the client leaves, or the proxy stops.
     pub async fn run(mut self) {
         // A client that goes away is no error of ours.
-        let _ = self.serve().await;
+        if let Ok(Some(error)) = self.serve().await {
+            downstream::refuse(&mut self.stream, &error).await;
+        }
     }
 
-    async fn serve(&mut self) -> std::io::Result<()> {
+    /// Returns what the client is told at last, if anything.
+    async fn serve(&mut self) -> io::Result<Option<PgError>> {
         loop {
-            let mut head = [0; HEADER_BYTES];
-            let me = Rc::clone(&self.me);
-            let leave = std::future::poll_fn(|cx| {
-                me.wakes(cx.waker());
-                if me.must_leave() {
-                    std::task::Poll::Ready(())
-                } else {
-                    std::task::Poll::Pending
-                }
-            });
-            tokio::select! {
-                read = self.stream.read_exact(&mut head) => { read?; }
-                () = leave => {
-                    let mut out = Vec::new();
-                    self.me.reason_to_leave().write(&mut out);
-                    return self.stream.write_all(&out).await;
-                }
-            }
-            let header = frame::header(&head).ok().flatten();
-            let Some(header) = header.filter(|header| header.total <= COMMAND_BYTES_MAX) else {
-                let error = PgError::fatal(code::PROTOCOL_VIOLATION, "a message is too long");
-                let mut out = Vec::new();
-                error.write(&mut out);
-                return self.stream.write_all(&out).await;
+            let (tag, body) = match self.next_event().await? {
+                Ok(Event::Message(tag, body)) => (tag, body),
+                Ok(Event::MustLeave) => return Ok(Some(self.me.reason_to_leave())),
+                Err(violation) => return Ok(Some(violation)),
             };
-            let mut body = vec![0; header.total - HEADER_BYTES];
-            self.stream.read_exact(&mut body).await?;
             let mut out = Vec::new();
-            match header.tag {
-                b'X' => return Ok(()),
+            match tag {
+                b'X' => return Ok(None),
+                b'S' => {
+                    self.is_refusing = false;
+                    write::ready(&mut out, b'I');
+                }
+                b'H' | b'd' | b'c' | b'f' => {}
+                b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F' if self.is_refusing => {}
                 b'Q' => {
                     let sql = String::from_utf8_lossy(&body);
                     self.answer(sql.trim_end_matches('\0'), &mut out).await;
                     write::ready(&mut out, b'I');
                 }
-                b'S' => write::ready(&mut out, b'I'),
-                _ => PgError::error(
-                    code::FEATURE_NOT_SUPPORTED,
-                    "the console takes simple queries only",
-                )
-                .write(&mut out),
+                b'P' | b'B' | b'D' | b'E' | b'C' | b'F' => {
+                    let what = "the console takes simple queries only";
+                    PgError::error(code::FEATURE_NOT_SUPPORTED, what).write(&mut out);
+                    // A function call ends by itself.
+                    self.is_refusing = tag != b'F';
+                    if tag == b'F' {
+                        write::ready(&mut out, b'I');
+                    }
+                }
+                tag => {
+                    return Ok(Some(violation(format!(
+                        "invalid frontend message type {tag}"
+                    ))));
+                }
             }
             self.stream.write_all(&out).await?;
             self.stream.flush().await?;
         }
     }
 
-    async fn answer(&self, sql: &str, out: &mut Vec<u8>) {
+    /// The next message, or why there can be none.
+    async fn next_event(&mut self) -> io::Result<Result<Event, PgError>> {
+        loop {
+            let header = match frame::header(&self.input) {
+                Ok(header) => header,
+                Err(error) => return Ok(Err(violation(error.to_string()))),
+            };
+            if header.is_some_and(|header| header.total > COMMAND_BYTES_MAX) {
+                return Ok(Err(violation("a message is too long".to_owned())));
+            }
+            if let Some(header) = header
+                && self.input.len() >= header.total
+            {
+                let rest = self.input.split_off(header.total);
+                let message = std::mem::replace(&mut self.input, rest);
+                let body = message[HEADER_BYTES..].to_vec();
+                return Ok(Ok(Event::Message(header.tag, body)));
+            }
+            let me = Rc::clone(&self.me);
+            tokio::select! {
+                read = self.stream.read_buf(&mut self.input) => if read? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                },
+                () = until(&me, Client::must_leave) => return Ok(Ok(Event::MustLeave)),
+            }
+        }
+    }
+
+    /// Returns when the client leaves, or asks that what it waits for be given up.
+    async fn gives_up(&mut self) {
+        let me = Rc::clone(&self.me);
+        let leaves = async {
+            while self.input.len() < COMMAND_BYTES_MAX
+                && self
+                    .stream
+                    .read_buf(&mut self.input)
+                    .await
+                    .is_ok_and(|count| count > 0)
+            {}
+        };
+        tokio::select! {
+            () = leaves => {}
+            () = until(&me, |me| me.takes_cancel() || me.must_leave()) => {}
+        }
+    }
+
+    async fn answer(&mut self, sql: &str, out: &mut Vec<u8>) {
         match self.run_command(sql).await {
             Ok(Outcome::Table(table)) => {
                 write::row_description(out, table.columns);
@@ -149,7 +209,7 @@ impl Console {
         }
     }
 
-    async fn run_command(&self, sql: &str) -> Result<Outcome, PgError> {
+    async fn run_command(&mut self, sql: &str) -> Result<Outcome, PgError> {
         let command = sql.trim().trim_end_matches(';').trim();
         let words: Vec<_> = command.split_ascii_whitespace().collect();
         let lower: Vec<_> = words.iter().map(|word| word.to_ascii_lowercase()).collect();
@@ -159,10 +219,7 @@ impl Console {
             ["show", rest @ ..] => show::show(&self.proxy, rest).map(Outcome::Table),
             ["pause"] | ["pause", _] => self.pause(named).await,
             ["resume"] | ["resume", _] => {
-                if named.is_none() {
-                    self.proxy.paused.set(false);
-                }
-                self.pools(named)?.iter().for_each(Pool::resume);
+                self.resume(named)?;
                 Ok(Outcome::Done("RESUME"))
             }
             ["reload"] => self
@@ -187,26 +244,43 @@ impl Console {
         }
     }
 
-    /// Waits until no server works any more; clients wait from then on, and get no error.
-    async fn pause(&self, database: Option<&str>) -> Result<Outcome, PgError> {
-        if database.is_none() {
-            self.proxy.paused.set(true);
-        }
+    /// Waits until no server works any more; clients wait from then on, and get no error. A client that
+    /// does not wait for that has paused nothing.
+    async fn pause(&mut self, database: Option<&str>) -> Result<Outcome, PgError> {
         let pools = self.pools(database)?;
+        self.proxy.pauses.set(database, true);
         for pool in &pools {
             pool.pause();
         }
-        while pools
-            .iter()
-            .any(|pool| pool.active() > 0 && pool.is_paused())
-        {
-            tokio::time::sleep(LOOK_EVERY).await;
+        let work = |pool: &Rc<Pool>| pool.active() > 0 && pool.is_paused();
+        let is_paused = async {
+            while pools.iter().any(work) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        // A request that came too late for an earlier command is not for this one.
+        self.me.takes_cancel();
+        tokio::select! {
+            biased;
+            () = is_paused => {}
+            () = self.gives_up() => {
+                self.resume(database)?;
+                let what = "canceling PAUSE due to user request";
+                return Err(PgError::error(code::QUERY_CANCELED, what));
+            }
         }
         for pool in &pools {
             // So that PostgreSQL can be restarted.
             pool.renew();
         }
         Ok(Outcome::Done("PAUSE"))
+    }
+
+    fn resume(&self, database: Option<&str>) -> Result<(), PgError> {
+        let pools = self.pools(database)?;
+        self.proxy.pauses.set(database, false);
+        pools.iter().for_each(Pool::resume);
+        Ok(())
     }
 
     /// The pools of a database, or all of them.
@@ -221,4 +295,21 @@ impl Console {
         }
         Ok(pools)
     }
+}
+
+/// Returns when something is so with a client, of which its task is told.
+async fn until(client: &Client, is_so: impl Fn(&Client) -> bool) {
+    std::future::poll_fn(|cx| {
+        client.wakes(cx.waker());
+        if is_so(client) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+fn violation(what: String) -> PgError {
+    PgError::fatal(code::PROTOCOL_VIOLATION, what)
 }

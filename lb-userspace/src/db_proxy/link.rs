@@ -142,12 +142,10 @@ impl WatchLink {
         self.last = self.state();
         self.sequence += 1;
         if !self.output.is_empty() {
-            links
-                .heartbeats_left_out
-                .set(links.heartbeats_left_out.get() + 1);
+            links.heartbeats_left_out.add(1);
             return;
         }
-        links.heartbeats.set(links.heartbeats.get() + 1);
+        links.heartbeats.add(1);
         let heartbeat = Heartbeat {
             sequence: self.sequence,
             ..self.heartbeat()

@@ -14,6 +14,7 @@ use super::session::{End, Session, check_out, give};
 use super::{Proxy, cancel};
 use crate::downstream::postgres::clients::Registered;
 use crate::downstream::postgres::{self as downstream, LOGIN_TIMEOUT, Opening, Refused};
+use crate::transport::keepalive;
 use crate::transport::stream::Stream;
 use crate::upstream::postgres::Credentials;
 use crate::upstream::postgres::settings::Map;
@@ -36,22 +37,20 @@ pub(super) async fn log_in(
     address: SocketAddr,
 ) -> Option<(Registered, Service)> {
     let _ = stream.set_nodelay(true);
+    keepalive::ask_after(&stream, proxy.config.borrow().pool.keepalive);
     let mut stream = Some(Stream::Tcp(stream));
     let work = greet(proxy, &mut stream, address);
     let outcome = tokio::time::timeout(LOGIN_TIMEOUT, work).await;
     let refused = match outcome {
         Ok(Ok(service)) => {
-            proxy.stats.logins.set(proxy.stats.logins.get() + 1);
+            proxy.stats.logins.add(1);
             return Some(service);
         }
         Ok(Err(refused)) => refused,
         Err(_) => Refused::Silently,
     };
     if let (Refused::Told(error), Some(stream)) = (refused, &mut stream) {
-        proxy
-            .stats
-            .logins_refused
-            .set(proxy.stats.logins_refused.get() + 1);
+        proxy.stats.logins_refused.add(1);
         tracing::info!(client = %address, %error, "login refused");
         downstream::refuse(stream, &error).await;
     }
@@ -147,14 +146,13 @@ async fn open_session(
         Some(greeting) => greeting,
         None => {
             // The first of its kind: the server itself says whether database and settings are good.
-            let server = check_out(proxy, &pool, &settings)
-                .await
-                .map_err(|end| match end {
-                    End::Refused(error) => error,
-                    _ => {
-                        PgError::fatal(code::CONNECTION_FAILURE, "the server closed the connection")
-                    }
-                })?;
+            registered.client.waits(true);
+            let server = check_out(proxy, &pool, &settings).await;
+            registered.client.waits(false);
+            let server = server.map_err(|end| match end {
+                End::Refused(error) => error,
+                _ => PgError::fatal(code::CONNECTION_FAILURE, "the server closed the connection"),
+            })?;
             let greeting = pool.greet(&server);
             give(&pool, server);
             greeting

@@ -98,6 +98,7 @@ impl Pool {
         let made = Instant::now();
         let is_reused = !proxy.config.borrow().pool.lifetime.is_zero();
         Rc::new(Self {
+            paused: Cell::new(proxy.pauses.is_paused(&key.database)),
             key,
             proxy: Rc::downgrade(proxy),
             greetings: RefCell::default(),
@@ -105,7 +106,6 @@ impl Pool {
             waiting: Queue::default(),
             open: Rc::default(),
             connecting: Cell::new(0),
-            paused: Cell::new(proxy.paused.get()),
             generation: Cell::new(0),
             made,
             worn_before: Cell::new(is_reused.then_some(made)),
@@ -148,7 +148,7 @@ impl Pool {
     /// If too many wait already.
     pub fn queue(self: &Rc<Self>, most: usize) -> Result<Ticket, PgError> {
         let Some(ticket) = self.waiting.enter(self, most) else {
-            self.stats.refused.set(self.stats.refused.get() + 1);
+            self.stats.refused.add(1);
             let what = format!("{most} clients wait for a server connection already");
             return Err(PgError::fatal(code::TOO_MANY_CONNECTIONS, what)
                 .hint("Raise pool.size or pool.queue of [db_proxy]."));
@@ -241,9 +241,7 @@ impl Pool {
     /// A server that is not there may come back: whoever waits goes on waiting. One that says no
     /// says it to all of them.
     fn connecting_failed(self: &Rc<Self>, error: ServerError) {
-        self.stats
-            .connect_failures
-            .set(self.stats.connect_failures.get() + 1);
+        self.stats.connect_failures.add(1);
         self.retry_at.set(Some(Instant::now() + RETRY_AFTER));
         let text = error.to_string();
         if self.last_error.borrow().as_ref() != Some(&text) {
@@ -299,7 +297,7 @@ impl Pool {
     fn expire(&self, now: Instant, timeout: Duration) {
         let is_due = |since| now - since >= timeout;
         let expired = self.waiting.expire(is_due, || self.timeout_error(timeout));
-        self.stats.timeouts.set(self.stats.timeouts.get() + expired);
+        self.stats.timeouts.add(expired);
     }
 
     fn timeout_error(&self, timeout: Duration) -> PgError {

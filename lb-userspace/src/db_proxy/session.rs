@@ -175,7 +175,7 @@ impl Session {
         if !self.is_pinned {
             tracing::debug!(client = self.me.id, why, "keeps its server connection");
             self.is_pinned = true;
-            self.pool.stats.pinned.set(self.pool.stats.pinned.get() + 1);
+            self.pool.stats.pinned.add(1);
         }
     }
 }

@@ -1,22 +1,22 @@
 //! What is counted, of a pool and of the whole proxy.
 
-use std::cell::Cell;
 use std::time::Instant;
 
+use crate::telemetry::counter::Counter;
 use crate::telemetry::histogram::Histogram;
 use crate::wire::postgres::link::code;
 
 /// Counts of one pool.
 #[derive(Debug, Default)]
 pub(super) struct PoolStats {
-    pub queries: Cell<u64>,
-    pub received: Cell<u64>,
-    pub sent: Cell<u64>,
-    pub errors: Cell<u64>,
-    pub pinned: Cell<u64>,
-    pub refused: Cell<u64>,
-    pub timeouts: Cell<u64>,
-    pub connect_failures: Cell<u64>,
+    pub queries: Counter,
+    pub received: Counter,
+    pub sent: Counter,
+    pub errors: Counter,
+    pub pinned: Counter,
+    pub refused: Counter,
+    pub timeouts: Counter,
+    pub connect_failures: Counter,
     pub transactions: Histogram,
     pub waits: Histogram,
 }
@@ -34,29 +34,29 @@ impl PoolStats {
 /// Counts of the whole proxy.
 #[derive(Debug, Default)]
 pub(super) struct ProxyStats {
-    pub logins: Cell<u64>,
-    pub logins_refused: Cell<u64>,
-    pub cancels: Cell<u64>,
+    pub logins: Counter,
+    pub logins_refused: Counter,
+    pub cancels: Counter,
     pub links: LinkStats,
 }
 
 /// Counts of what passes over links.
 #[derive(Debug, Default)]
 pub(super) struct LinkStats {
-    pub heartbeats: Cell<u64>,
-    pub heartbeats_left_out: Cell<u64>,
-    pub positions: Cell<u64>,
+    pub heartbeats: Counter,
+    pub heartbeats_left_out: Counter,
+    pub positions: Counter,
     /// Floors by what became of their segments.
-    pub admitted: Cell<u64>,
-    pub refused_ahead: Cell<u64>,
-    pub refused_lost: Cell<u64>,
-    pub refused_not_primary: Cell<u64>,
-    pub refused_fenced: Cell<u64>,
+    pub admitted: Counter,
+    pub refused_ahead: Counter,
+    pub refused_lost: Counter,
+    pub refused_not_primary: Counter,
+    pub refused_fenced: Counter,
 }
 
 impl LinkStats {
     /// Where refusals by this SQLSTATE are counted.
-    pub fn refused(&self, code: &str) -> &Cell<u64> {
+    pub fn refused(&self, code: &str) -> &Counter {
         match code {
             code::FLOOR_AHEAD => &self.refused_ahead,
             code::FLOOR_LOST => &self.refused_lost,

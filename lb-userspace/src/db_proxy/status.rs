@@ -53,7 +53,7 @@ fn status(proxy: &Proxy) -> DbProxyStatus {
         listen: config.listen.to_string(),
         server: proxy.connector.borrow().to_string(),
         mode: config.pool.mode.as_str().to_owned(),
-        paused: proxy.paused.get(),
+        paused: proxy.pauses.all_are_paused(),
         clients: proxy.clients.len() as u64,
         connections: proxy.connections.get() as u64,
         clients_max: config.pool.max_clients as u64,

@@ -20,6 +20,7 @@ pub(super) use self::fence::Fence;
 use self::history::History;
 use self::question::{Answer, Questions};
 use super::Proxy;
+use crate::telemetry::counter::Counter;
 use crate::telemetry::histogram::Histogram;
 use crate::upstream::postgres::ServerError;
 use crate::wire::postgres::link::{Answering, Epoch, Heartbeat, Lsn, Role};
@@ -96,7 +97,7 @@ pub(super) struct Watch {
     changes: watch::Sender<()>,
     /// How long answers take.
     pub took: Histogram,
-    pub reconnects: Cell<u64>,
+    pub reconnects: Counter,
 }
 
 impl Default for Watch {
@@ -117,7 +118,7 @@ impl Default for Watch {
             watchers: Cell::default(),
             changes: watch::Sender::new(()),
             took: Histogram::default(),
-            reconnects: Cell::default(),
+            reconnects: Counter::default(),
         }
     }
 }
@@ -313,7 +314,7 @@ impl Watch {
         self.is_connected.set(true);
         self.is_refused.set(false);
         self.unreachable.borrow_mut().clear();
-        self.reconnects.set(self.reconnects.get() + 1);
+        self.reconnects.add(1);
     }
 
     fn lost(&self, why: String, is_refused: bool) {

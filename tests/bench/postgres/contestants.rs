@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lb_tests::db_proxy::DbProxy;
+use lb_tests::place::Place;
 use lb_tests::postgres::{Postgres, free_port};
 use lb_tests::process::Process;
 use lb_tests::run_directory::RunDirectory;
@@ -103,7 +104,7 @@ pub(super) fn start(
 fn lb(run: &RunDirectory, server: &Postgres) -> Result<Contestant> {
     let settings =
         format!("auth = \"trust\"\npool = {{ size = {POOL}, max_clients = 20000, queue = 20000 }}");
-    let mut proxy = DbProxy::start_quiet(run, server, &settings)?;
+    let mut proxy = DbProxy::start_quiet(run, &Place::here(), server, &settings)?;
     Ok(Contestant {
         name: "lb",
         host: "127.0.0.1".to_owned(),

@@ -4,12 +4,14 @@ use std::fmt;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use lb_tests::postgres::{Postgres, tool};
 use lb_tests::run_directory::RunDirectory;
 
+use super::apart::Apart;
 use super::contestants::Contestant;
 
 /// pgbench's scale: the tables stay in memory.
@@ -21,15 +23,16 @@ pub(super) struct Load<'l> {
     pub protocol: &'l str,
     pub clients: u32,
     pub seconds: u32,
+    pub apart: Option<Apart>,
 }
 
 impl fmt::Display for Load<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {} {} clients",
-            self.workload, self.protocol, self.clients
-        )
+        write!(f, "{} {}", self.workload, self.protocol)?;
+        match self.apart {
+            Some(_) => f.write_str(" apart"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -59,8 +62,11 @@ impl Outcome {
     ];
 }
 
-fn program(host: &str, port: u16) -> Result<Command> {
+fn program(host: &str, port: u16, apart: Option<Apart>) -> Result<Command> {
     let mut command = tool("pgbench")?;
+    if let Some(apart) = apart {
+        command = apart.command(Path::new(command.get_program()));
+    }
     command.envs([("PGHOST", host), ("PGPORT", &port.to_string())]);
     command.envs([
         ("PGUSER", "postgres"),
@@ -73,7 +79,7 @@ fn program(host: &str, port: u16) -> Result<Command> {
 /// Makes pgbench's tables.
 pub(super) fn fill(server: &Postgres) -> Result<()> {
     let host = server.socket_directory().display().to_string();
-    let output = program(&host, server.port())?
+    let output = program(&host, server.port(), None)?
         .args(["-i", "-q", "-s", SCALE])
         .output()?;
     ensure!(
@@ -88,7 +94,7 @@ pub(super) fn fill(server: &Postgres) -> Result<()> {
 /// it printed: it goes on with the clients that are left.
 pub(super) fn run(run: &RunDirectory, contestant: &Contestant, load: &Load<'_>) -> Result<Outcome> {
     let prefix = run.join("pgbench");
-    let mut command = program(&contestant.host, contestant.port)?;
+    let mut command = program(&contestant.host, contestant.port, load.apart)?;
     command.args(["-n", "-b", load.workload, "-M", load.protocol]);
     // pgbench prepares its statements while other clients of the same thread wait for it, with
     // transactions open: with fewer servers than clients all of them would wait for each other.

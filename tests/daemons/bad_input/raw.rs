@@ -52,8 +52,13 @@ fn with_length(body: &[u8]) -> Vec<u8> {
 
 /// Logs the superuser in, where everybody is trusted.
 pub(super) fn logged_in(port: u16) -> Result<TcpStream> {
+    logged_in_by(port, &superuser())
+}
+
+/// Logs in by a first packet, where everybody is trusted.
+pub(super) fn logged_in_by(port: u16, first: &[u8]) -> Result<TcpStream> {
     let mut stream = connected(port)?;
-    stream.write_all(&superuser())?;
+    stream.write_all(first)?;
     until(&mut stream, b'Z')?;
     Ok(stream)
 }

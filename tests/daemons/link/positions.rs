@@ -1,7 +1,9 @@
 //! After a commit the session learns a position that covers it.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use lb_userspace::wire::postgres::link::{Epoch, Lsn};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::client::{Link, read_above};
 use super::floors::Pair;
@@ -53,5 +55,39 @@ fn a_read_above_the_position_of_a_write_sees_it_on_the_standby() -> Result<()> {
         }
     }
     assert!(served >= 100, "{served} served, {refused} refused");
+    Ok(())
+}
+
+/// How many questions the watch has asked.
+fn questions(site: &Site) -> Result<u64> {
+    let metrics = site.proxy.metrics()?;
+    let name = "lb_db_proxy_watch_questions_total ";
+    let count = metrics.lines().find_map(|line| line.strip_prefix(name));
+    Ok(count.context("it is counted")?.parse()?)
+}
+
+#[test]
+fn one_sample_serves_every_commit_that_finished_before_it() -> Result<()> {
+    const SESSIONS: usize = 20;
+    let site = Site::new("pool = { size = 20 }")?;
+    site.psql("CREATE TABLE t (a int)")?;
+    let open = |_| Link::open(site.proxy.port(), "postgres", "session");
+    let mut links: Vec<Link> = (0..SESSIONS).map(open).collect::<Result<_>>()?;
+    let watch = "SELECT pid FROM pg_stat_activity WHERE application_name = 'lb watch'";
+    let watch = Pid::from_raw(site.server.sql(watch)?.parse()?);
+    // Commits are acknowledged while the watch has no answer.
+    kill(watch, Signal::SIGSTOP)?;
+    for link in &mut links {
+        assert_eq!(link.query("INSERT INTO t VALUES (1)")?.state, b'I');
+        assert_eq!(link.positions(), 0);
+    }
+    let before = questions(&site)?;
+    kill(watch, Signal::SIGCONT)?;
+    for link in &mut links {
+        assert_eq!(link.position()?.segments, 1);
+    }
+    // One was on its way, the next serves everybody; and time passes.
+    let asked = questions(&site)? - before;
+    assert!(asked < SESSIONS as u64 / 2, "{asked} questions");
     Ok(())
 }

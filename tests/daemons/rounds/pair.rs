@@ -48,6 +48,11 @@ impl Pair {
         self.proxies.each_ref().map(DbProxy::port)
     }
 
+    /// Each proxy and the server behind it.
+    pub(super) fn each(&self) -> impl Iterator<Item = (&DbProxy, &Postgres)> {
+        self.proxies.iter().zip(&self.servers)
+    }
+
     pub(super) fn primary(&self) -> &Postgres {
         &self.servers[self.primary]
     }

@@ -24,7 +24,10 @@ impl Postgres {
         self.process()?.kill();
         self.process = None;
         each(&children, Signal::SIGKILL);
-        Ok(())
+        // They hold its shared memory until they are gone, and whoever starts on its data refuses.
+        wait::until("its processes to be gone", STOP_MAX, || {
+            children.iter().all(|&child| is_gone(child))
+        })
     }
 
     /// Stops it in order; clients are thrown out (`fast`).
@@ -112,6 +115,15 @@ impl Postgres {
             .filter_map(|pid| pid.parse().ok());
         Ok(pids.map(Pid::from_raw).collect())
     }
+}
+
+/// Whether nothing is left of a process but, perhaps, its entry in the table.
+fn is_gone(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(") ")
+        .map(|(_, fields)| fields.as_bytes()[0]);
+    matches!(state, None | Some(b'Z' | b'X'))
 }
 
 fn each(pids: &[Pid], signal: Signal) {

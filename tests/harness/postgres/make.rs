@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use anyhow::{Context, Result};
 use nix::unistd::{User, chown, geteuid};
 
-use super::{Postgres, READY_MAX, USER, free_port, said, tool_as_postgres};
-use crate::process::Process;
+use super::{PORT, Postgres, READY_MAX, USER, said, tool_as_postgres};
+use crate::place::Place;
 use crate::run_directory::RunDirectory;
 
 /// Small, quick, and as durable as a test can tell: processes die here, hosts do not.
@@ -24,7 +24,7 @@ log_line_prefix = '%m [%p] '
 ";
 
 impl Postgres {
-    pub(super) fn empty(run: &RunDirectory, name: &str) -> Result<Self> {
+    pub(super) fn empty(run: &RunDirectory, place: &Place, name: &str) -> Result<Self> {
         let directory = run.join(name);
         create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
         // The way there must be open for the user that PostgreSQL runs as.
@@ -39,9 +39,10 @@ impl Postgres {
         }
         Ok(Self {
             name: name.to_owned(),
+            port: place.port(PORT)?,
+            place: place.clone(),
             directory,
             logs: run.logs(),
-            port: free_port()?,
             process: None,
             disk: None,
         })
@@ -67,6 +68,10 @@ impl Postgres {
         ]);
         initdb.args(arguments);
         said(&mut initdb).with_context(|| format!("make {}", self.name))?;
+        if self.place.namespace().is_some() {
+            // The hosts of its network, which nobody else is on.
+            self.admit("local all all trust\nlocal replication all trust\nhost all all samenet trust\nhost replication all samenet trust")?;
+        }
         self.configure(&format!("{SETTINGS}{settings}\n"))
     }
 
@@ -80,11 +85,19 @@ impl Postgres {
         self.follow(primary)
     }
 
+    /// Where standbys find it: its address, or the directory of its Unix socket.
+    fn host(&self) -> String {
+        match self.place.namespace() {
+            Some(_) => self.place.address().to_string(),
+            None => self.directory.display().to_string(),
+        }
+    }
+
     /// Lets this server be a standby of `primary` from its next start on.
     pub(super) fn follow(&self, primary: &Self) -> Result<()> {
         self.configure(&format!(
             "primary_conninfo = 'host={} port={} user={USER} application_name={}'\n",
-            primary.directory.display(),
+            primary.host(),
             primary.port,
             self.name
         ))?;
@@ -96,9 +109,13 @@ impl Postgres {
     pub fn configure(&self, lines: &str) -> Result<()> {
         let path = self.data().join("postgresql.conf");
         let mut file = OpenOptions::new().append(true).open(&path)?;
+        let listen = match self.place.namespace() {
+            Some(_) => format!("listen_addresses = '{}'\n", self.place.address()),
+            None => String::new(),
+        };
         write!(
             file,
-            "unix_socket_directories = '{}'\nport = {}\n{lines}",
+            "unix_socket_directories = '{}'\nport = {}\n{lines}{listen}",
             self.directory.display(),
             self.port
         )
@@ -126,7 +143,7 @@ impl Postgres {
     pub fn start(&mut self) -> Result<()> {
         let mut command = tool_as_postgres("postgres")?;
         command.arg("-D").arg(self.data());
-        let process = Process::spawn_here(&self.name, &mut command, &self.logs)?;
+        let process = self.place.spawn(&self.name, &mut command, &self.logs)?;
         let process = self.process.insert(process);
         let mut probe = super::tool("pg_isready")?;
         probe.arg("-q").arg("-h").arg(&self.directory);

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::Postgres;
+use crate::place::Place;
 use crate::run_directory::RunDirectory;
 
 /// Room for what initdb makes, a few WAL segments of 1 MiB, and what a workload writes.
@@ -49,7 +50,7 @@ impl Postgres {
     /// As there, and if nothing can be mounted.
     pub fn start_new_on_small_disk(run: &RunDirectory, name: &str, settings: &str) -> Result<Self> {
         let disk = SmallDisk::mount(&run.join(name))?;
-        let mut server = Self::empty(run, name)?;
+        let mut server = Self::empty(run, &Place::here(), name)?;
         server.disk = Some(disk);
         // Every new segment has to be made, none is kept.
         let wal = "wal_recycle = off\nwal_init_zero = on\nwal_keep_size = 0\nmax_wal_size = 8MB\nmin_wal_size = 2MB\n";

@@ -137,6 +137,12 @@ pub(super) const DB_POOL: &[Key] = &[
         "The most clients, all users and databases together.",
     ),
     key(
+        "keepalive",
+        "duration, 1s to 1h",
+        Value(r#""30s""#),
+        "How long a client may be silent before its host is asked whether it is still there; one that never answers is gone after twice that time.",
+    ),
+    key(
         "idle_timeout",
         "duration, 1s to 1d",
         Value(r#""10m""#),

@@ -138,6 +138,7 @@ pub(super) fn tls(
 
 fn pool(file: &file::DbPool, out: &mut Diagnostics<'_>) -> DbPool {
     let ms = Duration::from_millis(1)..=HOUR;
+    let seconds = Duration::from_secs(1)..=HOUR;
     let idle = Duration::from_secs(1)..=DAY;
     let lifetime = Duration::ZERO..=DAY;
     DbPool {
@@ -146,6 +147,7 @@ fn pool(file: &file::DbPool, out: &mut Diagnostics<'_>) -> DbPool {
         queue: range::number(&file.queue, 1000u32, 0..=1_000_000, out) as usize,
         queue_timeout: range::duration(&file.queue_timeout, Duration::from_secs(5), ms, out),
         max_clients: range::number(&file.max_clients, 10_000u32, 1..=1_000_000, out) as usize,
+        keepalive: range::duration(&file.keepalive, Duration::from_secs(30), seconds, out),
         idle_timeout: range::duration(&file.idle_timeout, Duration::from_secs(600), idle, out),
         lifetime: range::duration(&file.lifetime, HOUR, lifetime, out),
         statements: range::number(&file.statements, 200u32, 1..=100_000, out) as usize,

@@ -323,6 +323,7 @@ fn config(proxy: &Proxy) -> Table {
             format!("{:?}", config.pool.queue_timeout),
         ),
         ("pool.max_clients", config.pool.max_clients.to_string()),
+        ("pool.keepalive", format!("{:?}", config.pool.keepalive)),
         (
             "pool.idle_timeout",
             format!("{:?}", config.pool.idle_timeout),

@@ -186,7 +186,7 @@ impl Session {
             link.wait = None;
             if floor.is_some() {
                 let links = &self.proxy.stats.links;
-                links.admitted.set(links.admitted.get() + 1);
+                links.admitted.add(1);
             }
         }
         link.is_in_segment = !ends_segment(tag);
@@ -198,7 +198,7 @@ impl Session {
         if let Some(link) = &mut self.link {
             if link.floor.take().is_some() {
                 let count = links.refused(&error.code);
-                count.set(count.get() + 1);
+                count.add(1);
             }
             link.wait = None;
         }
@@ -297,7 +297,7 @@ impl Session {
         .write(&mut message);
         buffer::append(&mut self.to_client, &message);
         let links = &self.proxy.stats.links;
-        links.positions.set(links.positions.get() + 1);
+        links.positions.add(1);
         true
     }
 

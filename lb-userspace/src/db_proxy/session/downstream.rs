@@ -113,7 +113,7 @@ impl Session {
     fn error(&mut self, server: &mut Server, body: &[u8]) {
         let error = PgError::read(body);
         self.was_told |= matches!(error.severity.as_str(), "FATAL" | "PANIC");
-        self.pool.stats.errors.set(self.pool.stats.errors.get() + 1);
+        self.pool.stats.errors.add(1);
         self.tracking.failed();
         if error.code == code::FEATURE_NOT_SUPPORTED {
             // "cached plan must not change result type": other clients prepare it again, which

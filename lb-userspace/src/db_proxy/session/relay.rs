@@ -159,10 +159,7 @@ impl Session {
             Poll::Pending => return Ok(Poll::Pending),
         };
         let read = &scratch.read[..count];
-        self.pool
-            .stats
-            .received
-            .set(self.pool.stats.received.get() + count as u64);
+        self.pool.stats.received.add(count as u64);
         if self.input.is_empty() {
             let mut splice = Splice::new(read, &mut scratch.out);
             let taken = self.take_client_bytes(read, &mut splice)?;
@@ -231,10 +228,7 @@ impl Session {
                 was_told: self.was_told,
             });
         }
-        self.pool
-            .stats
-            .sent
-            .set(self.pool.stats.sent.get() + count as u64);
+        self.pool.stats.sent.add(count as u64);
         let mut partial = std::mem::take(&mut server.partial);
         let bytes: &[u8] = if partial.is_empty() {
             &scratch.read[..count]

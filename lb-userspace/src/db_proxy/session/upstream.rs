@@ -256,10 +256,7 @@ impl Session {
         if let Some(server) = &mut self.server {
             server.unnamed = 0;
         }
-        self.pool
-            .stats
-            .queries
-            .set(self.pool.stats.queries.get() + 1);
+        self.pool.stats.queries.add(1);
         Ok(self.sent(Awaited::Query))
     }
 
@@ -422,10 +419,7 @@ impl Session {
             write::text(out, bind.portal);
             write::text(out, &name);
         }
-        self.pool
-            .stats
-            .queries
-            .set(self.pool.stats.queries.get() + 1);
+        self.pool.stats.queries.add(1);
         Ok(self.sent(Awaited::Bind))
     }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use crate::kept;
+use crate::telemetry::counter::Counter;
 use crate::wire::postgres::error::{PgError, code};
 use crate::wire::postgres::link::{Epoch, Lsn};
 
@@ -22,11 +23,11 @@ pub(in crate::db_proxy) struct Fence {
     reason: RefCell<String>,
     file: Option<PathBuf>,
     /// Epochs that were attested; those of other clusters; segments and transactions refused.
-    pub attested: Cell<u64>,
-    pub attested_of_others: Cell<u64>,
-    pub refused: Cell<u64>,
-    pub closings: Cell<u64>,
-    pub write_failures: Cell<u64>,
+    pub attested: Counter,
+    pub attested_of_others: Counter,
+    pub refused: Counter,
+    pub closings: Counter,
+    pub write_failures: Counter,
 }
 
 impl Fence {
@@ -59,11 +60,11 @@ impl Fence {
             is_closed: Cell::default(),
             reason: RefCell::default(),
             file,
-            attested: Cell::default(),
-            attested_of_others: Cell::default(),
-            refused: Cell::default(),
-            closings: Cell::default(),
-            write_failures: Cell::default(),
+            attested: Counter::default(),
+            attested_of_others: Counter::default(),
+            refused: Counter::default(),
+            closings: Counter::default(),
+            write_failures: Counter::default(),
         })
     }
 
@@ -82,14 +83,15 @@ impl Fence {
 
     /// A logic daemon has seen a primary of this epoch.
     pub fn attest(&self, epoch: Epoch) {
-        self.attested.set(self.attested.get() + 1);
+        self.attested.add(1);
         if epoch.is_unknown() {
             return;
         }
         let highest = self.highest.get();
         if !highest.is_unknown() && highest.system != epoch.system {
-            let others = &self.attested_of_others;
-            if others.replace(others.get() + 1) == 0 {
+            self.attested_of_others.add(1);
+            // Once: daemons say it again and again.
+            if self.attested_of_others.get() == 1 {
                 tracing::error!(%epoch, ours = %highest, "an epoch of another cluster was attested and is ignored");
             }
             return;
@@ -129,7 +131,7 @@ impl Fence {
         let was_closed = self.is_closed.replace(!reason.is_empty());
         let is_closed = !reason.is_empty();
         if is_closed && !was_closed {
-            self.closings.set(self.closings.get() + 1);
+            self.closings.add(1);
             tracing::error!("PostgreSQL is fenced: {reason}. Nothing is let through to it");
         } else if was_closed && !is_closed {
             tracing::info!(%epoch, "PostgreSQL is not fenced any more");
@@ -140,7 +142,7 @@ impl Fence {
 
     /// What a client is told whose statement did not reach the server.
     pub fn refusal(&self) -> PgError {
-        self.refused.set(self.refused.get() + 1);
+        self.refused.add(1);
         let what = format!("this server is fenced: {}", self.reason.borrow());
         PgError::error(code::READ_ONLY_TRANSACTION, what)
             .hint("Connect to the primary; statements were not run here.")
@@ -158,7 +160,7 @@ impl Fence {
         if let Some(file) = &self.file
             && let Err(error) = keep(file, epoch)
         {
-            self.write_failures.set(self.write_failures.get() + 1);
+            self.write_failures.add(1);
             let file = file.display();
             tracing::error!(%error, "{file} cannot be written: a fence will not survive a restart");
         }

@@ -28,6 +28,7 @@ pub struct Client {
     serving: RefCell<Option<Rc<Cancels>>>,
     is_waiting: Cell<bool>,
     must_leave: Cell<bool>,
+    is_cancelled: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -84,6 +85,17 @@ impl Client {
     pub fn ask_to_leave(&self) {
         self.must_leave.set(true);
         self.wake();
+    }
+
+    /// It wants what it waits for to be given up, and no server works for it.
+    pub fn cancel(&self) {
+        self.is_cancelled.set(true);
+        self.wake();
+    }
+
+    /// Whether it wanted that since the last call.
+    pub fn takes_cancel(&self) -> bool {
+        self.is_cancelled.take()
     }
 
     /// Has its task look at what has changed around it.
@@ -174,6 +186,7 @@ impl Clients {
             serving: RefCell::default(),
             is_waiting: Cell::new(false),
             must_leave: Cell::new(!is_random),
+            is_cancelled: Cell::new(false),
             waker: RefCell::default(),
         });
         by_id.insert(id, Rc::clone(&client));

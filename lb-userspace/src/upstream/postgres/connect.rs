@@ -15,12 +15,15 @@ use super::settings::Settings;
 use super::statements::Prepared;
 use super::{Answers, Cancels, Key, Server, ServerError};
 use crate::config::{DbServer, ServerTls};
+use crate::transport::keepalive;
 use crate::transport::stream::{Stream, UnixStream};
 use crate::transport::tls;
 use crate::wire::postgres::{link, startup};
 
 /// How long a connection and its login may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a server may be silent before its host is asked whether it is still there.
+const ASK_AFTER: Duration = Duration::from_secs(15);
 
 /// How servers are reached.
 #[derive(Debug)]
@@ -113,6 +116,7 @@ impl Connector {
             DbServer::Tcp(host, port) => TcpStream::connect((host.as_str(), *port)).await?,
         };
         tcp.set_nodelay(true)?;
+        keepalive::ask_after(&tcp, ASK_AFTER);
         let (DbServer::Tcp(host, _), Some(config)) = (&self.server, &self.client_config) else {
             return Ok(Stream::Tcp(tcp));
         };

@@ -35,6 +35,8 @@ pub mod code {
     pub const TOO_MANY_CONNECTIONS: &str = "53300";
     /// program_limit_exceeded
     pub const PROGRAM_LIMIT_EXCEEDED: &str = "54000";
+    /// query_canceled
+    pub const QUERY_CANCELED: &str = "57014";
     /// admin_shutdown
     pub const ADMIN_SHUTDOWN: &str = "57P01";
     /// cannot_connect_now

@@ -50,7 +50,7 @@ impl Place {
     }
 
     /// The port that is usual, on a host of its own; on loopback a free one.
-    pub(super) fn port(&self, usual: u16) -> Result<u16> {
+    pub(crate) fn port(&self, usual: u16) -> Result<u16> {
         if self.namespace.is_some() {
             Ok(usual)
         } else {

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use anyhow::{Context, Result};
 use ipnet::{IpNet, Ipv4Net};
 
-use super::Place;
 use crate::link::{self, End, MTU};
 use crate::mac::Mac;
 use crate::namespace::Namespace;
+use crate::place::Place;
 
 const BRIDGE: &str = "br0";
 /// The hosts of a [`crate::site::Site`] have numbers below, on the same segment.
