@@ -9,6 +9,7 @@ mod order;
 mod workload;
 
 use std::fmt;
+use std::str::FromStr;
 
 pub use check::{Findings, Rules, check};
 pub use workload::{Running, Target, Workload};
@@ -30,6 +31,21 @@ impl fmt::Display for Key {
             Key::Register(number) => write!(f, "r:{number}"),
             Key::List(number) => write!(f, "l:{number}"),
             Key::Counter(number) => write!(f, "c:{number}"),
+        }
+    }
+}
+
+impl FromStr for Key {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (kind, number) = text.split_once(':').ok_or(())?;
+        let number = number.parse().map_err(|_| ())?;
+        match kind {
+            "r" => Ok(Key::Register(number)),
+            "l" => Ok(Key::List(number)),
+            "c" => Ok(Key::Counter(number)),
+            _ => Err(()),
         }
     }
 }

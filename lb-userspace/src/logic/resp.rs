@@ -8,6 +8,7 @@
 mod acl;
 mod answered;
 mod authority;
+mod balance;
 mod client;
 mod client_io;
 mod counts;
@@ -26,6 +27,7 @@ mod peers;
 mod place;
 mod private;
 mod route;
+mod several;
 mod shown;
 mod spare;
 mod stream;

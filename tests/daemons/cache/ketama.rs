@@ -52,7 +52,6 @@ fn nutcracker(tier: &Tier) -> Result<(Process, SocketAddr)> {
 }
 
 #[test]
-#[ignore = "not run yet"]
 fn keys_are_where_nutcracker_puts_them() -> Result<()> {
     let tier = Tier::builder().primaries(3).build()?;
     let (_nutcracker, address) = nutcracker(&tier).context("nutcracker")?;

@@ -7,7 +7,9 @@ mod clients;
 mod differential;
 mod fuzz;
 mod ketama;
+mod local;
 mod redis_rs;
+mod tls;
 
 /// Longer than anything here may take.
 const SOON: std::time::Duration = std::time::Duration::from_secs(30);

@@ -4,7 +4,9 @@
 mod faults;
 mod histories;
 mod lag;
+mod marker;
 mod returns;
 mod rig;
 mod scene;
+mod threads;
 mod vip;

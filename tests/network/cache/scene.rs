@@ -105,21 +105,9 @@ impl Scene {
         let mut owners = HashMap::new();
         for number in 0..self.tier.primaries.len() {
             let keys = self.current(number)?.command(&["KEYS", "*"])?;
-            for key in keys.parts() {
-                let text = key.text();
-                let parts = text.split_once(':');
-                let Some((kind, id)) = parts.and_then(|(kind, id)| Some((kind, id.parse().ok()?)))
-                else {
-                    continue;
-                };
-                let key = match kind {
-                    "r" => Key::Register(id),
-                    "l" => Key::List(id),
-                    "c" => Key::Counter(id),
-                    _ => continue,
-                };
-                owners.insert(key, number);
-            }
+            let keys = keys.parts().iter();
+            let keys = keys.filter_map(|key| key.text().parse::<Key>().ok());
+            owners.extend(keys.map(|key| (key, number)));
         }
         Ok(owners)
     }

@@ -230,6 +230,7 @@ impl Resp {
                 || promoted.is_some_and(|at| at.elapsed() < STORM)
         };
         let others = (0..primaries).filter(|at| Some(*at) != but);
-        others.filter(is_away).map(|at| shares[at]).sum()
+        // Not `sum`, which makes -0 of nothing.
+        others.filter(is_away).fold(0.0, |sum, at| sum + shares[at])
     }
 }

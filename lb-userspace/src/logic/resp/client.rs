@@ -81,11 +81,11 @@ enum Slot {
 }
 
 impl Client {
-    pub fn new(stream: Stream, id: u64, generation: u32, now_ms: u64) -> Self {
+    pub fn new(stream: Stream, id: u64, now_ms: u64) -> Self {
         Self {
             stream,
             id,
-            generation,
+            generation: 0,
             input: Vec::new(),
             progress: Progress::default(),
             needs: 0,

@@ -277,6 +277,8 @@ impl Engine {
             self.resumed.push(at);
         } else if client.is_readable && client.hold == Hold::No && !is_overfull(client) {
             self.resumed.push(at);
+        } else {
+            self.let_go(at);
         }
     }
 

@@ -52,6 +52,7 @@ counts! {
     protocol_errors: "Clients that sent what is no command.",
     auth_failures: "Wrong passwords.",
     clients_too_slow: "Clients closed because they did not read their answers.",
+    clients_moved: "Clients that another thread took over.",
     pushes_unasked: "Messages of servers that nobody asked for.",
     reads_by_copy: "Reads that a copy answered in place of its primary.",
     reads_repeated: "Reads that were asked again elsewhere.",

@@ -5,12 +5,11 @@ use std::rc::Rc;
 use super::acl::Denied;
 use super::client::Hold;
 use super::engine::Engine;
-use super::join::{Gather, How};
 use super::known::{Entry, Known, Meaning};
 use super::link::WHOLE;
 use super::route::Errand;
 use crate::wire::resp::command::Word;
-use crate::wire::resp::disposition::{Disposition, Join, Split};
+use crate::wire::resp::disposition::Disposition;
 use crate::wire::resp::keys::each_key;
 use crate::wire::resp::write;
 
@@ -276,149 +275,6 @@ impl Engine {
         };
         let bytes = request.bytes;
         self.send(&errand, |out| out.extend_from_slice(bytes));
-        true
-    }
-
-    fn split(&mut self, request: &Request<'_>, split: Split) -> bool {
-        let step = if split == Split::Pairs { 2 } else { 1 };
-        if split == Split::Pairs && request.words.len().is_multiple_of(2) {
-            let text = "ERR wrong number of arguments for 'mset' command";
-            self.refuse(request.client, text);
-            return true;
-        }
-        match self.place(request) {
-            Place::One(server) => return self.send_to(request, server),
-            Place::Several => {}
-            Place::Keyless | Place::Wrong => {
-                return self.send_to(request, self.any_server());
-            }
-        }
-        self.tally.commands_split += 1;
-        let servers = self.view.servers.len();
-        let mut parts: Vec<Vec<usize>> = vec![Vec::new(); servers];
-        let mut order = Vec::new();
-        for at in (1..request.words.len()).step_by(step) {
-            let server = self.settings.placement.of(request.word(at));
-            order.push((server as u32, parts[server].len() as u32));
-            parts[server].push(at);
-        }
-        // Parts are numbered by the servers that have any.
-        let mut number = 0;
-        let numbers: Vec<u32> = parts
-            .iter()
-            .map(|part| {
-                let own = number;
-                number += u32::from(!part.is_empty());
-                own
-            })
-            .collect();
-        for (server, _) in &mut order {
-            *server = numbers[*server as usize];
-        }
-        let how = match split {
-            Split::Values => How::Values(order),
-            Split::Pairs => How::AllOk,
-            Split::Count => How::Join(Join::Sum),
-        };
-        let Some(client) = self.clients.get_mut(request.client) else {
-            return true;
-        };
-        let answer = client.expect_parts(Gather::new(how, number as usize));
-        for (server, part) in parts
-            .iter()
-            .enumerate()
-            .filter(|(_, part)| !part.is_empty())
-        {
-            let errand = Errand {
-                client: request.client,
-                number: answer,
-                part: numbers[server],
-                replies: 1,
-                server,
-                is_read: request.entry.is_read,
-            };
-            self.send(&errand, |out| {
-                write::array(out, 1 + part.len() * step);
-                write::bulk(out, request.word(0));
-                for at in part {
-                    for word in *at..*at + step {
-                        write::bulk(out, request.word(word));
-                    }
-                }
-            });
-        }
-        true
-    }
-
-    fn everywhere(&mut self, request: &Request<'_>, join: Join) -> bool {
-        if join == Join::Scan {
-            return self.scan(request);
-        }
-        let servers = self.owners();
-        if self.is_single() {
-            return self.send_to(request, self.any_server());
-        }
-        // The copies' own databases are nobody's business: FLUSHALL would take ours as well.
-        let is_flush = request.entry.command.name == "flushall";
-        let Some(client) = self.clients.get_mut(request.client) else {
-            return true;
-        };
-        let number = client.expect_parts(Gather::new(How::Join(join), servers.len()));
-        for (part, server) in (0..).zip(servers) {
-            let errand = Errand {
-                client: request.client,
-                number,
-                part,
-                replies: 1,
-                server,
-                is_read: request.entry.is_read,
-            };
-            self.send(&errand, |out| {
-                if is_flush {
-                    write::array(out, request.words.len());
-                    write::bulk(out, b"FLUSHDB");
-                    request.arguments().for_each(|word| write::bulk(out, word));
-                } else {
-                    out.extend_from_slice(request.bytes);
-                }
-            });
-        }
-        true
-    }
-
-    fn scan(&mut self, request: &Request<'_>) -> bool {
-        let servers = self.owners();
-        let count = servers.len() as u128;
-        let text = std::str::from_utf8(request.word(1)).ok();
-        let cursor: Option<u64> = text.and_then(|text| text.parse().ok());
-        let Some(cursor) = cursor.map(u128::from) else {
-            self.refuse(request.client, "ERR invalid cursor");
-            return true;
-        };
-        let (own, place) = (cursor / count, (cursor % count) as usize);
-        let how = How::Cursor {
-            server: place as u64,
-            servers: count as u64,
-        };
-        let Some(client) = self.clients.get_mut(request.client) else {
-            return true;
-        };
-        let errand = Errand {
-            client: request.client,
-            number: client.expect_parts(Gather::new(how, 1)),
-            part: 0,
-            replies: 1,
-            server: servers[place],
-            is_read: true,
-        };
-        self.send(&errand, |out| {
-            write::array(out, request.words.len());
-            write::bulk(out, request.word(0));
-            write::bulk(out, own.to_string().as_bytes());
-            for at in 2..request.words.len() {
-                write::bulk(out, request.word(at));
-            }
-        });
         true
     }
 

@@ -18,6 +18,7 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 use super::acl::Users;
+use super::balance::Load;
 use super::client::{Client, Hold};
 use super::known::Known;
 use super::link::{Link, LinkId, Purpose};
@@ -67,6 +68,7 @@ pub(super) struct Engine {
     pub now_ms: u64,
     pub next_generation: u32,
     pub is_draining: bool,
+    pub load: Load,
     /// Reads whose answers did not count.
     pub doubtful: Vec<super::strict::Doubtful>,
     /// Commands done, for the next report to the counters that all threads share.
@@ -113,6 +115,7 @@ impl Engine {
             now_ms: 0,
             next_generation: 0,
             is_draining: false,
+            load: Load::new(),
             doubtful: Vec::new(),
             tally: super::counts::Tally::default(),
             shared,
@@ -126,7 +129,8 @@ impl Engine {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
-        self.now();
+        let now = Instant::now();
+        self.now_ms = now.saturating_duration_since(self.started).as_millis() as u64;
         let mut is_woken = false;
         for event in &*events {
             if event.token() == WAKE {
@@ -136,6 +140,7 @@ impl Engine {
             }
         }
         self.settle();
+        self.look_at_load(now);
         Ok(is_woken)
     }
 
@@ -229,18 +234,14 @@ impl Engine {
             (true, None) => return,
         };
         let id = self.shared.next_client.fetch_add(1, Ordering::Relaxed);
-        self.next_generation = self.next_generation.wrapping_add(1);
-        let mut client = Client::new(stream, id, self.next_generation, self.now_ms);
+        let mut client = Client::new(stream, id, self.now_ms);
         client.user = self.users.anonymous();
-        let entry = self.clients.vacant_entry();
-        let token = Token(entry.key() * KINDS + CLIENT);
-        if let Err(error) = client.stream.register(self.poll.registry(), token) {
-            tracing::warn!(%error, "a client cannot be watched");
-            return;
-        }
-        entry.insert(client);
         counts.clients.fetch_add(1, Ordering::Relaxed);
         counts.connections.fetch_add(1, Ordering::Relaxed);
+        match self.home_elsewhere() {
+            Some(thread) => self.give(thread, client),
+            None => self.take_in(client),
+        }
     }
 
     /// Reads the clock.
@@ -310,6 +311,11 @@ impl Engine {
     }
 
     // === links ===
+
+    /// Where events of a client are to go.
+    pub fn client_token(client: usize) -> Token {
+        Token(client * KINDS + CLIENT)
+    }
 
     /// Where events of a link are to go.
     pub fn link_token(link: LinkId) -> Token {

@@ -1,5 +1,7 @@
-//! Threads that ask each other about their clients: CLIENT LIST and CLIENT KILL concern all of them.
+//! Threads that write to each other: they give each other clients, and ask about them, as CLIENT LIST and
+//! CLIENT KILL concern all of them.
 
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use mio::Waker;
@@ -11,13 +13,15 @@ use super::link::Pending;
 use crate::wire::resp::disposition::Join;
 use crate::wire::resp::write;
 
-/// Letters that wait for one thread; more are answered with an error.
+/// Letters that wait for one thread; more are not taken.
 const LETTERS_MAX: usize = 10_000;
 
 /// A thread, as the others see it.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     letters: Mutex<Vec<Letter>>,
+    /// How busy it is, in permille.
+    pub busy: AtomicU32,
     pub waker: OnceLock<Arc<Waker>>,
 }
 
@@ -34,6 +38,8 @@ pub(super) enum Letter {
         pending: Pending,
         answer: Vec<u8>,
     },
+    /// A client that the thread serves from now on.
+    Client(Box<Client>),
 }
 
 /// What is asked of a thread's clients.
@@ -67,16 +73,23 @@ impl Meant {
 }
 
 impl Peer {
-    /// Puts a letter in, and wakes the thread; `false`: there are too many. Answers always find room:
-    /// there are no more of them than questions.
-    fn post(&self, letter: Letter) -> bool {
+    /// Puts a letter in, and wakes the thread; gives it back if there are too many. Answers always find
+    /// room: there are no more of them than questions.
+    pub fn post(&self, letter: Letter) -> Option<Letter> {
+        let Some(waker) = self.waker.get() else {
+            return Some(letter);
+        };
         let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
-        if letters.len() >= LETTERS_MAX && matches!(letter, Letter::Ask { .. }) {
-            return false;
+        if letters.len() >= LETTERS_MAX && !matches!(letter, Letter::Told { .. }) {
+            return Some(letter);
         }
         letters.push(letter);
         drop(letters);
-        self.waker.get().is_some_and(|waker| waker.wake().is_ok())
+        if let Err(error) = waker.wake() {
+            // It finds the letter when something else wakes it.
+            tracing::warn!(%error, "a thread cannot be woken");
+        }
+        None
     }
 
     fn take(&self) -> Vec<Letter> {
@@ -114,7 +127,7 @@ impl Engine {
                 pending,
                 what: what.clone(),
             };
-            if !shared.peers[thread].post(letter) {
+            if shared.peers[thread].post(letter).is_some() {
                 self.fail(
                     usize::MAX,
                     &pending,
@@ -138,6 +151,7 @@ impl Engine {
                     shared.peers[from].post(Letter::Told { pending, answer });
                 }
                 Letter::Told { pending, answer } => self.deliver(usize::MAX, &pending, &answer),
+                Letter::Client(client) => self.take_in(*client),
             }
         }
     }

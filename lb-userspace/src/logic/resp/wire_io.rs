@@ -58,12 +58,12 @@ impl Engine {
             }
             return;
         }
-        link.is_full = false;
+        let was_full = std::mem::take(&mut link.is_full);
         if let Err(error) = stream.flush() {
             self.fail_link(at, &error.to_string());
-            return;
+        } else if was_full {
+            self.touch_link(at);
         }
-        self.touch_link(at);
     }
 
     /// Says who we are and asks who answers, before anything else.

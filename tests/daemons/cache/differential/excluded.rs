@@ -10,7 +10,7 @@ const GROUPS: [(&str, &str); 6] = [
     ("scripting", "made from scripts that make sense"),
 ];
 
-const COMMANDS: [(&str, &str); 19] = [
+const COMMANDS: [(&str, &str); 20] = [
     ("randomkey", "chosen at random"),
     ("spop", "chosen at random"),
     ("srandmember", "chosen at random"),
@@ -21,6 +21,10 @@ const COMMANDS: [(&str, &str); 19] = [
         "cursors are the server's own; all keys are compared at the end",
     ),
     ("sscan", "in the order of a hash table with a seed"),
+    (
+        "zscan",
+        "SORT makes a hash table with a seed of a sorted set",
+    ),
     ("object freq", "depends on time"),
     ("object idletime", "depends on time"),
     ("object help", "a text"),

@@ -365,6 +365,17 @@ impl<'t> Generator<'t> {
                         *word = b"100000000".to_vec();
                     }
                 }
+                // What SET has expire in the past is there, and counted, until somebody looks.
+                for at in 2..words.len() {
+                    let far = match words[at - 1].to_ascii_uppercase().as_slice() {
+                        b"EXAT" => "4102444800",
+                        b"PXAT" => "4102444800000",
+                        _ => continue,
+                    };
+                    if words[at].first().is_some_and(u8::is_ascii_digit) && words[at] != b"0" {
+                        words[at] = far.into();
+                    }
+                }
             }
             // A wait without an end, or a long one.
             _ if name.starts_with('b') => {

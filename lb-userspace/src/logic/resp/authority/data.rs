@@ -15,7 +15,7 @@ pub(super) struct Marker {
     pub epoch: u64,
     /// The replication id of the data.
     pub replid: String,
-    /// Differs with each emptying.
+    /// Differs with each emptying, and stays the same for as long as the data is good.
     pub token: u64,
 }
 
@@ -50,6 +50,19 @@ impl Marker {
     }
 }
 
+/// What a daemon remembers of a server's data.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    /// The marker that it had last.
+    pub marker: Option<Marker>,
+    /// The token of the marker that it had when its keys went elsewhere.
+    pub stale: Option<u64>,
+    /// The replication id of the data when it was last good.
+    pub replid: String,
+    /// The process that was last looked at and good, and has been since, without a break.
+    pub running: Option<String>,
+}
+
 /// What is to be done before a server's data is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -61,23 +74,12 @@ pub(super) enum Step {
     Empty,
 }
 
-/// Decides about a server that says `info` and has that marker. `stale` is the marker that it had when
-/// its keys went elsewhere; `is_known`: it has been seen with a marker before.
-pub(super) fn step(
-    info: &Info,
-    marker: Option<&Marker>,
-    epoch: u64,
-    stale: Option<&str>,
-    is_known: bool,
-) -> Step {
+/// Decides about a server that says `info` and has that marker.
+pub(super) fn step(info: &Info, marker: Option<&Marker>, epoch: u64, known: &Known) -> Step {
     let Some(marker) = marker else {
-        return if is_known && info.has_keys {
-            Step::Empty
-        } else {
-            Step::Adopt
-        };
+        return without_marker(info, known);
     };
-    if stale.is_some_and(|stale| stale == marker.text()) {
+    if known.stale == Some(marker.token) {
         return Step::Empty;
     }
     if marker.run_id == info.run_id {
@@ -92,6 +94,32 @@ pub(super) fn step(
     } else {
         Step::Empty
     }
+}
+
+/// A server that was never looked at has no marker, and one that somebody emptied past lb, marker and all.
+/// Anything else without one is a snapshot from before the marker.
+fn without_marker(info: &Info, known: &Known) -> Step {
+    let is_new = known.marker.is_none();
+    if is_new || !info.has_keys || known.descends(info) {
+        Step::Adopt
+    } else {
+        Step::Empty
+    }
+}
+
+impl Known {
+    /// Whether the data is what was good, or its copy.
+    fn descends(&self, info: &Info) -> bool {
+        let is_running = self.running.as_ref() == Some(&info.run_id);
+        is_running || !self.replid.is_empty() && info.replid_before == self.replid
+    }
+}
+
+/// The token of the next marker: the same for as long as the data is.
+pub(super) fn next_token(step: Step, info: &Info, marker: Option<&Marker>, known: &Known) -> u64 {
+    let before = known.marker.as_ref().filter(|_| known.descends(info));
+    let kept = marker.or(before).filter(|_| step == Step::Adopt);
+    kept.map_or_else(|| fastrand::u64(..), |marker| marker.token)
 }
 
 #[cfg(test)]
@@ -109,41 +137,70 @@ mod tests {
         }
     }
 
+    fn known(marker: &Marker) -> Known {
+        Known {
+            marker: Some(marker.clone()),
+            replid: marker.replid.clone(),
+            ..Known::default()
+        }
+    }
+
     #[test]
     fn old_data_is_emptied_and_a_promoted_copy_keeps_its_own() {
         let first = info("a", "x", "0");
         let marker = Marker::of(&first, 1, 7);
         assert_eq!(Marker::parse(&marker.text()), Some(marker.clone()));
-        let is =
-            |info: &Info, epoch, stale: Option<&str>| step(info, Some(&marker), epoch, stale, true);
-        assert_eq!(is(&first, 1, None), Step::Serve);
+        let known = known(&marker);
+        let is = |info: &Info, epoch| step(info, Some(&marker), epoch, &known);
+        assert_eq!(is(&first, 1), Step::Serve);
         let with_first_copy = info("a", "w", "0");
-        assert_eq!(is(&with_first_copy, 1, None), Step::Adopt);
+        assert_eq!(is(&with_first_copy, 1), Step::Adopt);
         let restarted = info("b", "y", "x");
-        assert_eq!(is(&restarted, 1, None), Step::Empty, "an old snapshot");
+        assert_eq!(is(&restarted, 1), Step::Empty, "an old snapshot");
         let promoted = info("c", "z", "x");
-        assert_eq!(is(&promoted, 2, None), Step::Adopt);
+        assert_eq!(is(&promoted, 2), Step::Adopt);
         let of_another = info("c", "z", "w");
-        assert_eq!(
-            is(&of_another, 2, None),
-            Step::Empty,
-            "a copy of something else"
-        );
-        let text = marker.text();
-        assert_eq!(
-            is(&first, 1, Some(&text)),
-            Step::Empty,
-            "its keys were elsewhere"
-        );
-        assert_eq!(
-            step(&first, None, 1, None, false),
-            Step::Adopt,
-            "met for the first time"
-        );
-        assert_eq!(
-            step(&first, None, 1, None, true),
-            Step::Empty,
-            "a snapshot from before"
-        );
+        assert_eq!(is(&of_another, 2), Step::Empty, "a copy of something else");
+    }
+
+    #[test]
+    fn data_whose_keys_were_elsewhere_is_emptied_whoever_wrote_the_marker_again() {
+        let first = info("a", "x", "0");
+        let marker = Marker::of(&first, 1, 7);
+        let elsewhere = Known {
+            stale: Some(marker.token),
+            ..known(&marker)
+        };
+        assert_eq!(step(&first, Some(&marker), 1, &elsewhere), Step::Empty);
+        // Another daemon, to which it was never lost, writes a marker anew.
+        let running = Known {
+            running: Some("a".into()),
+            ..known(&marker)
+        };
+        let token = next_token(Step::Adopt, &first, None, &running);
+        let again = Marker::of(&first, 1, token);
+        assert_eq!(step(&first, Some(&again), 1, &elsewhere), Step::Empty);
+        for (adopted, marker) in [(Step::Empty, Some(&marker)), (Step::Adopt, None)] {
+            let token = next_token(adopted, &first, marker, &elsewhere);
+            let fresh = Marker::of(&first, 1, token);
+            assert_eq!(step(&first, Some(&fresh), 1, &elsewhere), Step::Serve);
+        }
+    }
+
+    #[test]
+    fn data_that_lost_its_marker_is_kept_where_it_is_known_to_descend_from_good_data() {
+        let first = info("a", "x", "0");
+        let marker = Marker::of(&first, 1, 7);
+        let seen = known(&marker);
+        let is = |info: &Info, known: &Known| step(info, None, 2, known);
+        assert_eq!(is(&first, &Known::default()), Step::Adopt, "met first");
+        assert_eq!(is(&info("b", "y", "0"), &seen), Step::Empty, "a snapshot");
+        assert_eq!(is(&first, &seen), Step::Empty, "it was away");
+        let running = Known {
+            running: Some("a".into()),
+            ..seen.clone()
+        };
+        assert_eq!(is(&first, &running), Step::Adopt);
+        assert_eq!(is(&info("c", "z", "x"), &seen), Step::Adopt, "promoted");
     }
 }

@@ -15,6 +15,8 @@ pub(super) struct Info {
     pub link_is_up: bool,
     /// Whether database 0 has keys.
     pub has_keys: bool,
+    /// The databases that have any.
+    pub databases: Vec<u64>,
 }
 
 impl Info {
@@ -39,8 +41,15 @@ impl Info {
             offset: field(offset).parse().unwrap_or_default(),
             link_is_up: field("master_link_status") == "up",
             has_keys: !field("db0").is_empty(),
+            databases: text.lines().filter_map(database).collect(),
         }
     }
+}
+
+/// The number of a database that has keys, as a line of INFO tells.
+fn database(line: &str) -> Option<u64> {
+    let (number, _) = line.strip_prefix("db")?.split_once(":keys=")?;
+    number.parse().ok()
 }
 
 #[cfg(test)]
@@ -51,13 +60,14 @@ mod tests {
     fn what_matters_is_found() {
         let text = "# Server\r\nrun_id:abc\r\nloading:0\r\nrole:slave\r\nmaster_link_status:up\r\n\
                     slave_repl_offset:42\r\nmaster_repl_offset:41\r\nmaster_replid:x\r\n\
-                    master_replid2:y\r\ndb0:keys=1,expires=0\r\n";
+                    master_replid2:y\r\ndb0:keys=1,expires=0\r\ndb14:keys=1,expires=0\r\n";
         let info = Info::parse(text);
         assert_eq!(
             (info.offset, info.is_primary, info.link_is_up),
             (42, false, true)
         );
         assert!(info.has_keys && !info.is_loading);
+        assert_eq!(info.databases, [0, 14]);
         assert_eq!(info.replid_before, "y");
     }
 }

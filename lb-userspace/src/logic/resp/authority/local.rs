@@ -23,6 +23,11 @@ pub(super) fn vouch(resp: &Arc<Resp>, server: usize) {
 pub(super) async fn promote(resp: &Arc<Resp>, server: usize) {
     let view = resp.view();
     let Some(copy) = view.servers[server].copy else {
+        let known = &resp.knowledge.servers[server];
+        known.show(
+            "failed",
+            "its copy was not seen caught up, and is not promoted",
+        );
         return;
     };
     if !resp.may_fail_over(server) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::data::{Marker, Step, step};
+use super::data::{Known, Marker, Step, next_token, step};
 use super::info::Info;
 use super::{LOOK, PATIENCE, Resp, Serving, VERDICT, local, spare_out};
 use crate::config::Authority;
@@ -27,15 +27,12 @@ const PAST_MAX: usize = 600;
 /// What is remembered of a server.
 #[derive(Default)]
 pub(super) struct Memory {
-    /// Its marker, as last seen.
-    marker: Option<String>,
-    /// The marker that it had when its keys went elsewhere.
-    stale: Option<String>,
+    /// What its data was.
+    data: Known,
     /// How often another took its keys since.
     spares: u32,
     /// Since when it does not answer.
     failing_since: Option<Instant>,
-    replid: String,
     /// When it had written how much.
     past: VecDeque<(Instant, u64)>,
     copy_run_id: String,
@@ -61,10 +58,13 @@ async fn after_server(resp: &Arc<Resp>, server: usize, memory: &RefCell<Memory>)
             outcome = look(resp, server, address, memory) => outcome,
             // At once: its clients wait.
             _ = is_left => {
-                memory.borrow_mut().failing_since = None;
+                let mut memory = memory.borrow_mut();
+                memory.failing_since = None;
+                memory.data.running = None;
                 continue;
             }
         };
+        memory.borrow_mut().data.running = None;
         if let Err(error) = outcome {
             let failing = memory.borrow_mut().fails_for();
             known.is_lost.store(failing > VERDICT, Ordering::Relaxed);
@@ -118,7 +118,9 @@ async fn look(
             return Err(RedisError::Refused("another process answers there".into()));
         }
         known.show("up", "it answers");
-        if info.replid != memory.borrow().replid {
+        // Somebody may have emptied it past lb, marker and all.
+        let has_marker = info.databases.contains(&marker_database(resp));
+        if !has_marker || info.replid != memory.borrow().data.replid {
             make_readable(resp, server, &mut connection, &info, memory).await?;
         }
         memory.borrow_mut().is_up(&info, asked);
@@ -139,11 +141,12 @@ impl Memory {
     /// It answered what was asked then.
     fn is_up(&mut self, info: &Info, asked: Instant) {
         self.failing_since = None;
+        self.data.running = Some(info.run_id.clone());
         self.spares = 0;
-        if info.replid != self.replid {
+        if info.replid != self.data.replid {
             // Another history: how much was written counts anew.
             self.past.clear();
-            self.replid.clone_from(&info.replid);
+            self.data.replid.clone_from(&info.replid);
         }
         // Whatever was written before it was asked is in what it says.
         self.past.push_back((asked, info.offset));
@@ -151,6 +154,11 @@ impl Memory {
             self.past.pop_front();
         }
     }
+}
+
+/// The database below the one for others' keys.
+fn marker_database(resp: &Resp) -> u64 {
+    u64::from(resp.settings().cache.spare_database - 1)
 }
 
 async fn ask_info(connection: &mut Connection) -> Result<Info, RedisError> {
@@ -167,25 +175,24 @@ async fn make_readable(
     info: &Info,
     memory: &RefCell<Memory>,
 ) -> Result<(), RedisError> {
-    let database = resp.settings().cache.spare_database - 1;
-    connection.ask(&["SELECT", &database.to_string()]).await?;
+    let database = marker_database(resp).to_string();
+    connection.ask(&["SELECT", &database]).await?;
     let epoch = resp.view().servers[server].epoch;
     loop {
         let answer = connection.ask(&["GET", MARKER]).await?;
         let old = reply::text(&answer).unwrap_or_default();
         let old = String::from_utf8_lossy(old).into_owned();
         let marker = Marker::parse(&old);
-        let step = {
+        let (step, token) = {
             let mut memory = memory.borrow_mut();
-            let is_known = memory.marker.is_some();
-            let stale = memory.stale.as_deref();
-            let step = step(info, marker.as_ref(), epoch, stale, is_known);
+            let step = step(info, marker.as_ref(), epoch, &memory.data);
             if step == Step::Serve {
-                memory.marker = Some(old);
-                memory.stale = None;
+                memory.data.marker = marker;
+                memory.data.stale = None;
                 return Ok(());
             }
-            step
+            let token = next_token(step, info, marker.as_ref(), &memory.data);
+            (step, token)
         };
         let known = &resp.knowledge.servers[server];
         let flag = match step {
@@ -195,7 +202,7 @@ async fn make_readable(
             }
             _ => "0",
         };
-        let new = Marker::of(info, epoch, fastrand::u64(..)).text();
+        let new = Marker::of(info, epoch, token).text();
         let exchanged = connection
             .ask(&["EVAL", EXCHANGE, "1", MARKER, &old, &new, flag])
             .await?;
@@ -282,14 +289,14 @@ impl Memory {
     /// Whether it has the data of the server. Caught up once, it stays good while its primary is away, also
     /// when it is promoted; a process that was started meanwhile has to catch up first.
     fn is_copy(&mut self, info: &Info) -> bool {
-        if info.is_loading || self.replid.is_empty() {
+        if info.is_loading || self.data.replid.is_empty() {
             return false;
         }
         if info.is_primary {
-            let is_promoted = info.replid_before == self.replid;
+            let is_promoted = info.replid_before == self.data.replid;
             return is_promoted && self.copy_is_good && self.copy_run_id == info.run_id;
         }
-        let is_of_it = info.replid == self.replid;
+        let is_of_it = info.replid == self.data.replid;
         if info.link_is_up && is_of_it {
             self.copy_run_id.clone_from(&info.run_id);
             self.copy_is_good = true;
@@ -347,13 +354,13 @@ async fn give_to_a_spare(resp: &Arc<Resp>, server: usize, memory: &RefCell<Memor
     // The same for every daemon that saw its marker; whoever did not may empty once more.
     let episode = {
         let memory = memory.borrow();
-        let marker = memory.marker.clone();
-        let marker = marker.unwrap_or_else(|| format!("{:016x}", fastrand::u64(..)));
-        format!("{marker} {}", memory.spares)
+        let token = memory.data.marker.as_ref().map(|marker| marker.token);
+        let token = token.unwrap_or_else(|| fastrand::u64(..));
+        format!("{token:016x} {}", memory.spares)
     };
     if let Some(by) = spare_out::prepare(resp, server, &episode).await {
         let mut memory = memory.borrow_mut();
-        memory.stale = memory.marker.clone();
+        memory.data.stale = memory.data.marker.as_ref().map(|marker| marker.token);
         memory.spares += 1;
         resp.decide(server, |decided| {
             decided.serving = Serving::Spare(by);
