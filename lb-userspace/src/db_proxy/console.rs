@@ -85,7 +85,8 @@ pub(super) struct Console {
 /// What happens to a client of the console.
 enum Event {
     Message(u8, Vec<u8>),
-    MustLeave,
+    /// It is told why, and the connection closed.
+    Ends(PgError),
 }
 
 impl Console {
@@ -111,9 +112,8 @@ impl Console {
     async fn serve(&mut self) -> io::Result<Option<PgError>> {
         loop {
             let (tag, body) = match self.next_event().await? {
-                Ok(Event::Message(tag, body)) => (tag, body),
-                Ok(Event::MustLeave) => return Ok(Some(self.me.reason_to_leave())),
-                Err(violation) => return Ok(Some(violation)),
+                Event::Message(tag, body) => (tag, body),
+                Event::Ends(why) => return Ok(Some(why)),
             };
             let mut out = Vec::new();
             match tag {
@@ -139,9 +139,8 @@ impl Console {
                     }
                 }
                 tag => {
-                    return Ok(Some(violation(format!(
-                        "invalid frontend message type {tag}"
-                    ))));
+                    let what = format!("invalid frontend message type {tag}");
+                    return Ok(Some(violation(what)));
                 }
             }
             self.stream.write_all(&out).await?;
@@ -149,15 +148,15 @@ impl Console {
         }
     }
 
-    /// The next message, or why there can be none.
-    async fn next_event(&mut self) -> io::Result<Result<Event, PgError>> {
+    async fn next_event(&mut self) -> io::Result<Event> {
         loop {
             let header = match frame::header(&self.input) {
                 Ok(header) => header,
-                Err(error) => return Ok(Err(violation(error.to_string()))),
+                Err(error) => return Ok(Event::Ends(violation(error.to_string()))),
             };
             if header.is_some_and(|header| header.total > COMMAND_BYTES_MAX) {
-                return Ok(Err(violation("a message is too long".to_owned())));
+                let what = "a message is too long";
+                return Ok(Event::Ends(violation(what.to_owned())));
             }
             if let Some(header) = header
                 && self.input.len() >= header.total
@@ -165,14 +164,16 @@ impl Console {
                 let rest = self.input.split_off(header.total);
                 let message = std::mem::replace(&mut self.input, rest);
                 let body = message[HEADER_BYTES..].to_vec();
-                return Ok(Ok(Event::Message(header.tag, body)));
+                return Ok(Event::Message(header.tag, body));
             }
             let me = Rc::clone(&self.me);
             tokio::select! {
                 read = self.stream.read_buf(&mut self.input) => if read? == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 },
-                () = until(&me, Client::must_leave) => return Ok(Ok(Event::MustLeave)),
+                () = until(&me, Client::must_leave) => {
+                    return Ok(Event::Ends(me.reason_to_leave()));
+                }
             }
         }
     }
