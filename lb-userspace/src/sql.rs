@@ -27,7 +27,7 @@ pub use self::cache::{CACHE_BYTES_MAX, CACHE_SLOTS, CACHE_TEXT_MAX, CACHE_TEXT_M
 pub use self::catalog::{Catalog, LOAD, LoadError, Row, VERSION};
 pub use self::class::{Access, Class, Isolation, Kind, Marks, Why};
 use self::scan::{Scanner, Token};
-pub use self::shard_key::{ShardKey, shard_key};
+pub use self::shard_key::{SHARD_KEY, ShardKey, shard_key};
 
 /// Says what a query is, which may hold several statements: then the class is that of the strictest.
 ///

@@ -156,6 +156,10 @@ pub struct Database {
     pub databases: Vec<String>,
     /// At least one; names and addresses are unique.
     pub servers: Vec<DatabaseServer>,
+    /// Whether connections to the servers' proxies are encrypted.
+    pub server_tls: ServerTls,
+    /// PEM file of the certificates that may vouch for them.
+    pub server_ca: Option<PathBuf>,
 }
 
 /// One server of a `[[database]]`.

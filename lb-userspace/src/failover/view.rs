@@ -124,6 +124,12 @@ impl View {
         self.known.get(usize::from(shard.0))?.epoch().copied()
     }
 
+    /// The shard that holds a key.
+    #[must_use]
+    pub fn shard_for(&self, key: &[u8]) -> Shard {
+        self.topology.shard_for(key)
+    }
+
     /// Where a shard's writes go now.
     #[must_use]
     pub fn writes(&self, shard: Shard, now: Instant) -> Writes {

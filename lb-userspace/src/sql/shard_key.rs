@@ -8,7 +8,8 @@ use super::scan::{Scanner, Token};
 use super::word;
 
 /// The name, as a setting and in comments.
-const NAME: &[u8] = b"lb.shard_key";
+pub const SHARD_KEY: &str = "lb.shard_key";
+const NAME: &[u8] = SHARD_KEY.as_bytes();
 const SETTING: &[u8] = b"shard_key";
 
 /// What a query says of shards.
@@ -58,9 +59,9 @@ fn setting(sql: &[u8]) -> Option<ShardKey<'_>> {
     if code(next) == word::SESSION {
         next = tokens.next()?;
     }
-    let is_named = matches!(next, Token::Word(word) if word.eq_ignore_ascii_case(b"lb"))
-        && tokens.next()? == Token::Dot
-        && matches!(tokens.next()?, Token::Word(word) if word.eq_ignore_ascii_case(SETTING));
+    // In quotes a login's settings are set.
+    let is = |token: Token<'_>, name: &[u8]| matches!(token, Token::Word(word) | Token::Quoted(word) if word.eq_ignore_ascii_case(name));
+    let is_named = is(next, b"lb") && tokens.next()? == Token::Dot && is(tokens.next()?, SETTING);
     if !is_named {
         return None;
     }

@@ -201,6 +201,24 @@ impl<T> Server<T> {
         Ok(())
     }
 
+    /// The same, one setting after the other: a proxy understands each of them, and need not keep a
+    /// connection for what it did not understand.
+    ///
+    /// # Errors
+    /// If the server refuses one or is slow; it must be closed then.
+    pub async fn agree_singly(&mut self, settings: &Settings) -> Result<(), ServerError> {
+        if self.settings == *settings {
+            return Ok(());
+        }
+        let statements = settings::statements(&self.settings, settings);
+        let queries: Vec<_> = statements.iter().map(Vec::as_slice).collect();
+        tokio::time::timeout(RESET_TIMEOUT, self.ask(&queries))
+            .await
+            .map_err(|_| ServerError::Timeout(RESET_TIMEOUT))??;
+        self.settings = settings.clone();
+        Ok(())
+    }
+
     /// Ends the transaction that a client left open.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Who is measured: no proxy, lb, what is installed of Debian's, and what `--target` names.
 
+mod logic;
+
 use std::fs;
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -33,6 +35,7 @@ pub(super) struct Contestant {
 
 enum Running {
     Lb(#[expect(dead_code, reason = "runs until it is dropped")] Box<DbProxy>),
+    Logic(#[expect(dead_code, reason = "runs until it is dropped")] Box<logic::Chain>),
     Other(#[expect(dead_code, reason = "runs until it is dropped")] Process),
 }
 
@@ -57,6 +60,9 @@ pub(super) fn start(
     let mut contestants = vec![lb(run, server)?];
     let is_wanted =
         |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);
+    if is_wanted("lb-logic") {
+        contestants.push(logic::start(run, server)?);
+    }
     if is_wanted("direct") {
         contestants.push(Contestant {
             name: "direct",

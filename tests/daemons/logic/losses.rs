@@ -352,7 +352,7 @@ async fn primary_is_lost(fault: Fault) -> Result<()> {
 async fn one_primary_is_lost(fault: Fault) -> Result<()> {
     let mut cluster = Cluster::with_paths(2, ", failover_timeout = \"20s\"")?;
     cluster.psql("CREATE TABLE ledger (id int); CREATE TABLE known (a int)")?;
-    cluster.servers[0].replicate(Replication::Synchronous, &["\"db-2\"", "\"db-3\""])?;
+    cluster.servers[0].replicate(Replication::Synchronous, &["db-2", "db-3"])?;
     for standby in [1, 2] {
         cluster.servers[0].wait_until_synchronous(&cluster.servers[standby])?;
     }

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures::{SinkExt, TryStreamExt};
+use lb_tests::postgres::Postgres;
+use lb_tests::run_directory::RunDirectory;
 use lb_tests::wait;
 
-use super::site::Cluster;
-use crate::setup::{SOON, printed, sqlstate};
+use super::site::{Cluster, Options};
+use crate::setup::{SOON, certificate, printed, sqlstate};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn psql_and_pgbench_work_in_all_protocols() -> Result<()> {
@@ -67,6 +69,124 @@ async fn state_of_a_session_stays_with_it() -> Result<()> {
     assert_eq!(sqlstate(error).as_deref(), Some("22012"));
     assert_eq!(one("SELECT a FROM t").await?, "7");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_reset_is_what_the_login_gave() -> Result<()> {
+    let cluster = Cluster::new(1, "")?;
+    cluster.servers[0].sql("ALTER ROLE postgres SET lock_timeout = '7s'")?;
+    let words = "application_name=one options='-c work_mem=5MB -c search_path=a,b'";
+    let one = cluster.connect(words).await?;
+    let two = cluster.connect("").await?;
+    for reset in ["RESET work_mem", "RESET ALL", "DISCARD ALL"] {
+        for opens in [false, true] {
+            for set in ["work_mem = '8MB'", "search_path = c", "lock_timeout = '1s'"] {
+                one.batch_execute(&format!("SET {set}")).await?;
+            }
+            let opens = opens && !reset.starts_with("DISCARD");
+            if opens {
+                one.batch_execute("BEGIN").await?;
+            }
+            one.batch_execute(reset).await?;
+            assert_eq!(setting(&one, "work_mem").await?, "5MB", "{reset}");
+            if !reset.contains("work_mem") {
+                assert_eq!(setting(&one, "search_path").await?, "a,b", "{reset}");
+                assert_eq!(setting(&one, "application_name").await?, "one");
+                assert_eq!(setting(&one, "lock_timeout").await?, "7s", "{reset}");
+            }
+            if opens {
+                one.batch_execute("ROLLBACK").await?;
+                assert_eq!(setting(&one, "work_mem").await?, "8MB", "{reset}");
+                one.batch_execute(reset).await?;
+            }
+            assert_eq!(setting(&two, "work_mem").await?, "4MB", "{reset}");
+            assert_eq!(setting(&one, "work_mem").await?, "5MB", "{reset}");
+        }
+    }
+    // What is sent behind a reset before its answer came finds what the login gave.
+    let (reset, found) = futures::join!(
+        one.batch_execute("SET work_mem = '8MB'; RESET ALL"),
+        one.simple_query("SHOW work_mem")
+    );
+    reset?;
+    assert!(format!("{:?}", found?).contains("5MB"));
+    Ok(())
+}
+
+/// As a standby may tell it, and as the primary does.
+async fn setting(client: &tokio_postgres::Client, name: &str) -> Result<String> {
+    let row = client
+        .query_one("SELECT current_setting($1)", &[&name])
+        .await?;
+    let shown = client.query_one(&format!("SHOW {name}"), &[]).await?;
+    anyhow::ensure!(
+        row.get::<_, String>(0) == shown.get::<_, String>(0),
+        "{name}"
+    );
+    Ok(row.get(0))
+}
+
+#[test]
+fn many_clients_share_few_server_connections() -> Result<()> {
+    let options = Options {
+        proxies: "auth = \"trust\"\npool = { size = 3, queue_timeout = \"10s\" }",
+        ..Options::default()
+    };
+    let cluster = Cluster::with(1, "", &options)?;
+    printed(cluster.program("pgbench")?.args(["-i", "-s", "1", "-q"]))?;
+    // What the login gives and what the script sets must not keep a connection for its client.
+    let script = cluster.run().join("sets.sql");
+    std::fs::write(
+        &script,
+        "SET work_mem = '5MB';\nSET \"lock_timeout\" = '7s';\n\
+         SELECT abalance FROM pgbench_accounts WHERE aid = 1;\n\
+         UPDATE pgbench_tellers SET tbalance = 1 WHERE tid = 1;\n\
+         SELECT abalance FROM pgbench_accounts WHERE aid = 2;\nRESET \"work_mem\";\n",
+    )?;
+    for protocol in ["simple", "prepared"] {
+        let mut pgbench = cluster.program("pgbench")?;
+        pgbench.env(
+            "PGOPTIONS",
+            "-c search_path=public,pg_catalog -c statement_timeout=60s",
+        );
+        pgbench.args(["-n", "-c", "24", "-t", "10", "-M", protocol, "-f"]);
+        printed(pgbench.arg(&script))?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ways_to_the_proxies_are_encrypted_if_they_are_to_be() -> Result<()> {
+    let (one, two) = (RunDirectory::new()?, RunDirectory::new()?);
+    let (ours, key) = certificate(&one)?;
+    let (other, _) = certificate(&two)?;
+    let run = RunDirectory::new()?;
+    let server = Postgres::start_new(&run, "db-1", "")?;
+    let (ours, key) = (ours.display(), key.display());
+    let tls = format!("{{ certificate = \"{ours}\", key = \"{key}\" }}");
+    let proxies = format!("auth = \"trust\"\ntls = {tls}");
+    let vouched =
+        |ca: &dyn std::fmt::Display| format!("server_tls = \"verify-full\"\nserver_ca = \"{ca}\"");
+    let options = Options {
+        proxies: &proxies,
+        database: &vouched(&ours),
+        ..Options::default()
+    };
+    let cluster = Cluster::around(run, vec![server], &options)?;
+    assert_eq!(cluster.psql("SELECT 40 + 2")?, "42");
+    drop(cluster);
+    // Nobody vouches for these: nothing is sent to them.
+    let run = RunDirectory::new()?;
+    let server = Postgres::start_new(&run, "db-1", "")?;
+    let options = Options {
+        database: &vouched(&other.display()),
+        ..options
+    };
+    let cluster = Cluster::before(run, vec![server], &options)?;
+    wait::until("the certificate is refused", SOON, || {
+        let log = cluster.log();
+        log.contains("no link") && log.contains("certificate")
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,51 +25,80 @@ pub struct Cluster {
     _proxies: Vec<DbProxy>,
     /// The first one is the primary at the start.
     pub servers: Vec<Postgres>,
-    _run: RunDirectory,
+    run: RunDirectory,
     port: u16,
     http: u16,
     metrics: u16,
     control: PathBuf,
 }
 
+/// What is not as usual.
+#[derive(Clone, Copy, Default)]
+pub struct Options<'o> {
+    /// Further keys of the listener, each with a comma before it.
+    pub postgres: &'o str,
+    /// Further lines of `[[database]]`.
+    pub database: &'o str,
+    /// Lines of `[db_proxy]`; empty: whoever comes is trusted.
+    pub proxies: &'o str,
+    /// The paths to the proxies can be cut off.
+    pub has_paths: bool,
+    /// The shard of each server; empty: they are one cluster.
+    pub shards: &'o [u32],
+}
+
 impl Cluster {
     /// With so many standbys; `postgres` are further keys of the listener, each with a comma before it.
     pub fn new(standbys: usize, postgres: &str) -> Result<Self> {
-        let run = RunDirectory::new()?;
-        let primary = Postgres::start_new(&run, "db-1", "hot_standby_feedback = on")?;
-        let mut servers = vec![primary];
-        for number in 0..standbys {
-            let standby = servers[0].standby(&run, &format!("db-{}", number + 2))?;
-            servers.push(standby);
-        }
-        Self::around(run, servers, postgres, false)
+        Self::with(
+            standbys,
+            "hot_standby_feedback = on",
+            &Options {
+                postgres,
+                ..Options::default()
+            },
+        )
     }
 
     /// The same, with paths to the proxies that can be cut off.
     pub fn with_paths(standbys: usize, postgres: &str) -> Result<Self> {
+        let has_paths = true;
+        Self::with(
+            standbys,
+            "",
+            &Options {
+                postgres,
+                has_paths,
+                ..Options::default()
+            },
+        )
+    }
+
+    /// With so many standbys, lines of `postgresql.conf`, and what else is not as usual.
+    pub fn with(standbys: usize, settings: &str, options: &Options<'_>) -> Result<Self> {
         let run = RunDirectory::new()?;
-        let mut servers = vec![Postgres::start_new(&run, "db-1", "")?];
+        let mut servers = vec![Postgres::start_new(&run, "db-1", settings)?];
         for number in 0..standbys {
             let standby = servers[0].standby(&run, &format!("db-{}", number + 2))?;
             servers.push(standby);
         }
-        Self::around(run, servers, postgres, true)
+        Self::around(run, servers, options)
     }
 
     /// In front of servers that are there; waits until all of them are used.
-    fn around(
+    pub fn around(
         run: RunDirectory,
         servers: Vec<Postgres>,
-        postgres: &str,
-        has_paths: bool,
+        options: &Options<'_>,
     ) -> Result<Self> {
-        let cluster = Self::before(run, servers, postgres, has_paths)?;
+        let cluster = Self::before(run, servers, options)?;
         let all = cluster.servers.len();
+        let primaries = options.shards.iter().max().map_or(1, |highest| highest + 1);
         wait::until("every server can be used", SOON, || {
             cluster
                 .gauge("postgres_usable")
                 .is_some_and(|sum| sum as usize == all)
-                && cluster.gauge("postgres_primary") == Some(1.0)
+                && cluster.gauge("postgres_primary") == Some(f64::from(primaries))
         })
         .with_context(|| cluster.logic.log())?;
         Ok(cluster)
@@ -79,37 +108,41 @@ impl Cluster {
     pub fn before(
         run: RunDirectory,
         servers: Vec<Postgres>,
-        postgres: &str,
-        has_paths: bool,
+        options: &Options<'_>,
     ) -> Result<Self> {
+        let trust = "auth = \"trust\"";
+        let settings = if options.proxies.is_empty() {
+            trust
+        } else {
+            options.proxies
+        };
         let mut proxies = Vec::new();
         for server in &servers {
-            proxies.push(DbProxy::start(&run, server, "auth = \"trust\"")?);
+            proxies.push(DbProxy::start(&run, server, settings)?);
         }
         let (port, http, metrics) = (free_port()?, free_port()?, free_port()?);
         let control = run.join("logic.sock");
         let mut paths = Vec::new();
-        for proxy in proxies.iter().filter(|_| has_paths) {
+        for proxy in proxies.iter().filter(|_| options.has_paths) {
             let address = (Ipv4Addr::LOCALHOST, proxy.port()).into();
             paths.push(Forwarder::start(Destination::Tcp(address))?);
         }
         let ports = proxies.iter().enumerate();
         let ports = ports.map(|(at, proxy)| paths.get(at).map_or(proxy.port(), Forwarder::port));
-        let places: Vec<_> = servers
-            .iter()
-            .zip(ports)
-            .map(|(server, port)| {
-                let name = server.name();
-                format!("{{ name = \"{name}\", address = \"127.0.0.1:{port}\" }}")
-            })
-            .collect();
+        let place = |(at, (server, port)): (usize, (&Postgres, u16))| {
+            let (name, shard) = (server.name(), options.shards.get(at).unwrap_or(&0));
+            format!("{{ name = \"{name}\", address = \"127.0.0.1:{port}\", shard = {shard} }}")
+        };
+        let places: Vec<_> = servers.iter().zip(ports).enumerate().map(place).collect();
         let text = format!(
             "[logic]\ncontrol = \"{}\"\nmetrics = \"127.0.0.1:{metrics}\"\nstate = \"{}\"\nthreads = 2\n\
-             postgres = {{ listen = \"127.0.0.1:{port}\"{postgres} }}\n\
+             postgres = {{ listen = \"127.0.0.1:{port}\"{} }}\n\
              http = {{ listen = \"127.0.0.1:{http}\" }}\n\n\
-             [[database]]\nname = \"main\"\nservers = [ {} ]\n",
+             [[database]]\nname = \"main\"\n{}\nservers = [ {} ]\n",
             control.display(),
             run.join("logic-state").display(),
+            options.postgres,
+            options.database,
             places.join(", ")
         );
         let config = run.join("logic.toml");
@@ -123,7 +156,7 @@ impl Cluster {
             paths,
             _proxies: proxies,
             servers,
-            _run: run,
+            run,
             port,
             http,
             metrics,
@@ -139,6 +172,11 @@ impl Cluster {
     /// Where clients connect.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where everything of it lies.
+    pub fn run(&self) -> &RunDirectory {
+        &self.run
     }
 
     /// What the logic daemon has logged.

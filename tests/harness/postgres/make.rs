@@ -93,8 +93,12 @@ impl Postgres {
         }
     }
 
-    /// Lets this server be a standby of `primary` from its next start on.
-    pub(super) fn follow(&self, primary: &Self) -> Result<()> {
+    /// Lets this server be a standby of `primary` from its next start on; if it is one already, from its
+    /// next look at its configuration on.
+    ///
+    /// # Errors
+    /// If its configuration cannot be written.
+    pub fn follow(&self, primary: &Self) -> Result<()> {
         self.configure(&format!(
             "primary_conninfo = 'host={} port={} user={USER} application_name={}'\n",
             primary.host(),

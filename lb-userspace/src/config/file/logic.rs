@@ -93,6 +93,8 @@ pub(in crate::config) struct Database {
     pub(in crate::config) name: Field<String>,
     pub(in crate::config) databases: Field<Vec<Field<String>>>,
     pub(in crate::config) servers: Field<Vec<DatabaseServer>>,
+    pub(in crate::config) server_tls: Field<ServerTls>,
+    pub(in crate::config) server_ca: Field<String>,
 }
 
 /// One of `servers` of a database
@@ -217,6 +219,8 @@ impl Database {
                 };
                 tables.iter().map(read).collect()
             }),
+            server_tls: table.field("server_tls", out),
+            server_ca: table.field("server_ca", out),
         }
     }
 }

@@ -25,6 +25,18 @@ pub(super) const DATABASE: &[Key] = &[
         Required(r#"[{ name = "db-1", address = "10.0.2.11:6432" }]"#),
         "The servers. Which of them is the primary is observed, not configured.",
     ),
+    key(
+        "server_tls",
+        "`disable`, `prefer`, `require`, `verify-full`",
+        Value(r#""disable""#),
+        "Whether connections to the servers' proxies are encrypted.",
+    ),
+    key(
+        "server_ca",
+        "absolute path",
+        Words("none"),
+        "PEM file of the certificates that vouch for the servers; `verify-full` needs it, and the servers' IP addresses in them.",
+    ),
 ];
 
 pub(super) const DATABASE_SERVER: &[Key] = &[

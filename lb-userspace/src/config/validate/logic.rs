@@ -8,7 +8,7 @@ use std::{
 
 use super::{db_proxy, range, unique_names};
 use crate::config::{
-    Database, DatabaseServer, Logic, LogicHttp, LogicPostgres, LogicResp, ReadRoute,
+    Database, DatabaseServer, Logic, LogicHttp, LogicPostgres, LogicResp, ReadRoute, ServerTls,
     error::Diagnostics, field::Field, file, keys::Section, suggest::shown,
 };
 
@@ -157,7 +157,18 @@ fn database(written: &file::Database, out: &mut Diagnostics<'_>) -> Option<Datab
         name: name?,
         databases,
         servers: servers.into_iter().collect::<Option<_>>()?,
+        server_tls: server_tls(written, out),
+        server_ca: path(&written.server_ca, out),
     })
+}
+
+fn server_tls(written: &file::Database, out: &mut Diagnostics<'_>) -> ServerTls {
+    let tls = written.server_tls.or(ServerTls::Disable);
+    if tls == ServerTls::VerifyFull && written.server_ca.is_absent() {
+        let right = "name the PEM file of the certificates that vouch for the servers: server_ca";
+        written.server_tls.refuse(out, "is \"verify-full\"", right);
+    }
+    tls
 }
 
 fn server(written: &file::DatabaseServer, out: &mut Diagnostics<'_>) -> Option<DatabaseServer> {

@@ -18,7 +18,6 @@ use tokio::sync::Notify;
 use super::session::Identity;
 use super::worker::Worker;
 use crate::sql::{self, Cache, Catalog, Class};
-use crate::upstream::postgres::settings::Map;
 use crate::upstream::postgres::{Row, ServerError};
 
 /// How often it is looked whether a catalog is still right.
@@ -210,7 +209,8 @@ async fn look(
         return Ok(());
     };
     // Compiling the query that loads a catalog takes longer than running it.
-    let settings = worker.settings.hold(Map::of_startup([("jit", "off")]));
+    let table = &worker.settings;
+    let settings = table.changed(&who.base, "jit", Some(b"SET jit TO off"));
     let mut upstream = worker.prepare(who, server, None, &settings).await?;
     let said = upstream.first_value(sql::VERSION.as_bytes()).await?;
     if *version != said {

@@ -4,6 +4,7 @@
 //! picture itself changes with every heartbeat, a turn is a change that somebody waits for.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
@@ -13,7 +14,9 @@ use tokio::sync::watch;
 
 use super::epochs::Epochs;
 use super::picture::Picture;
-use crate::config;
+use crate::config::{self, DbServer, ServerTls};
+use crate::transport::tls;
+use crate::upstream::postgres::Connector;
 use crate::wire::postgres::link::Heartbeat;
 
 /// The most statements that wait for a primary, of one database, all threads together.
@@ -91,6 +94,8 @@ pub(super) struct Cluster {
     pub databases: Vec<String>,
     pub servers: Vec<Server>,
     pub counts: Counts,
+    tls: ServerTls,
+    client_config: Option<Arc<rustls::ClientConfig>>,
     picture: RwLock<Arc<Picture>>,
     /// Held while a picture is drawn after another.
     drawing: Mutex<()>,
@@ -131,6 +136,9 @@ impl Cluster {
                 })
                 .collect(),
             counts: Counts::default(),
+            tls: config.server_tls,
+            client_config: tls::client_config(config.server_tls, config.server_ca.as_deref())
+                .with_context(|| format!("[[database]] {}", config.name))?,
             picture: RwLock::new(Arc::new(picture)),
             drawing: Mutex::new(()),
             epochs: Arc::clone(epochs),
@@ -139,9 +147,26 @@ impl Cluster {
         })
     }
 
+    /// The way to a server's proxy.
+    pub fn connector(&self, server: usize) -> Rc<Connector> {
+        let address = self.servers[server].address;
+        Rc::new(Connector {
+            server: DbServer::Tcp(address.ip().to_string(), address.port()),
+            tls: self.tls,
+            client_config: self.client_config.clone(),
+        })
+    }
+
     /// The picture as it is now.
     pub fn view(&self) -> Arc<Picture> {
         Arc::clone(&self.picture.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// By server: which shard it holds.
+    pub fn shards(&self) -> Box<[usize]> {
+        let view = self.view();
+        let servers = 0..self.servers.len();
+        servers.map(|server| view.shard_of(server)).collect()
     }
 
     /// Notices turns from now on.

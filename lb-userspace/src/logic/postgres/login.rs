@@ -11,13 +11,14 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::pool::Upstream;
-use super::session::{Identity, Session, refusal};
+use super::session::{Identity, Session, refusal, shard_of_settings};
 use super::worker::Worker;
 use crate::downstream::postgres::clients::Registered;
 use crate::downstream::postgres::{self as downstream, LOGIN_TIMEOUT, Opening, Refused};
 use crate::transport::stream::Stream;
-use crate::upstream::postgres::settings::{Map, Settings};
+use crate::upstream::postgres::settings::Map;
 use crate::wire::postgres::error::{PgError, code};
+use crate::wire::postgres::startup::Startup;
 use crate::wire::postgres::write;
 
 /// The most clients, all threads together.
@@ -84,18 +85,21 @@ async fn log_in(
         let what = format!("no [[database]] of lb serves the database \"{database}\"");
         return Err(PgError::fatal(UNDEFINED_DATABASE, what).into());
     };
+    let parameters = startup.parameters.iter();
+    let map = Map::of_startup(parameters.map(|(name, value)| (name.as_str(), value.as_str())));
+    let base = worker.settings.hold(map);
     let who = Rc::new(Identity {
         cluster: Arc::clone(&worker.shared.clusters[position]),
         position,
+        shards: worker.shared.clusters[position].shards(),
         user: user.into(),
         database: database.into(),
         credentials,
+        parameters: settings(&startup),
+        base,
     });
-    let parameters = startup.parameters.iter();
-    let map = Map::of_startup(parameters.map(|(name, value)| (name.as_str(), value.as_str())));
-    let settings = worker.settings.hold(map);
-    let shard = shard(&who)?;
-    let (server, upstream) = first_server(worker, &who, shard, &settings).await?;
+    let shard = shard_of_settings(&who.base, |key| who.shard_for(key)).unwrap_or_default();
+    let (server, upstream) = first_server(worker, &who, shard).await?;
     let mut hello = write::AUTHENTICATION_OK.to_vec();
     greet(&upstream, &mut hello);
     let registered = worker
@@ -107,25 +111,21 @@ async fn log_in(
     stream.flush().await?;
     let stream = slot.take().ok_or(Refused::Silently)?;
     let me = Rc::clone(&registered.client);
-    let mut session = Box::new(Session::new(
-        Rc::clone(worker),
-        who,
-        shard,
-        me,
-        stream,
-        settings,
-    ));
+    let mut session = Box::new(Session::new(Rc::clone(worker), who, shard, me, stream));
     session.has(server, upstream);
     Ok((registered, session))
 }
 
-/// Which shard the session works on.
-fn shard(who: &Identity) -> Result<usize, PgError> {
-    if who.cluster.view().shards() == 1 {
-        return Ok(0);
-    }
-    let what = "this database has several shards, and lb does not choose one by key yet";
-    Err(PgError::fatal(code::FEATURE_NOT_SUPPORTED, what))
+/// What a client's login gives its session, as the logins of its own connections are to give it.
+fn settings(startup: &Startup) -> Box<[(String, String)]> {
+    let parameters = startup.parameters.iter();
+    parameters
+        .filter(|(name, _)| {
+            !matches!(name.as_str(), "user" | "database" | "replication")
+                && !name.starts_with("_pq_.")
+        })
+        .cloned()
+        .collect()
 }
 
 /// The first connection to a server says whether user, database and settings are good. It is the
@@ -134,7 +134,6 @@ async fn first_server(
     worker: &Rc<Worker>,
     who: &Identity,
     shard: usize,
-    settings: &Settings,
 ) -> Result<(usize, Box<Upstream>), PgError> {
     let deadline = Instant::now() + worker.failover_timeout();
     loop {
@@ -147,7 +146,7 @@ async fn first_server(
             } else {
                 worker.failover_timeout()
             };
-            let work = worker.prepare(who, server, None, settings);
+            let work = worker.prepare(who, server, None, &who.base);
             match tokio::time::timeout(limit, work).await {
                 Ok(Ok(upstream)) => return Ok((server, upstream)),
                 Ok(Err(error)) => {

@@ -121,6 +121,11 @@ impl Picture {
         self.numbers[shard]
     }
 
+    /// The shard that holds a key.
+    pub fn shard_for(&self, key: &[u8]) -> usize {
+        self.view.shard_for(key).0.into()
+    }
+
     /// Which shard a server holds.
     pub fn shard_of(&self, server: usize) -> usize {
         self.shards[server]
@@ -199,6 +204,14 @@ impl Picture {
     pub fn role(&self, server: usize) -> Role {
         let told = self.view.told(server_id(server));
         told.map_or(Role::Unknown, |beat| beat.role)
+    }
+
+    /// How far a primary had written when it told last, and of which epoch.
+    pub fn reached(&self, server: usize) -> (Epoch, Lsn) {
+        match self.role(server) {
+            Role::Primary { inserted, .. } => (self.epoch(server), inserted),
+            Role::Standby { .. } | Role::Unknown => <(Epoch, Lsn)>::default(),
+        }
     }
 
     /// What a server's readers see, at least: everything up to here.

@@ -36,6 +36,8 @@ pub(super) struct Key {
     pub server: usize,
     pub user: Rc<str>,
     pub database: Rc<str>,
+    /// What its login gave: what a RESET goes back to.
+    pub base: Settings,
 }
 
 /// The connections.

@@ -8,6 +8,7 @@
 
 mod aborted;
 mod again;
+mod answers;
 mod failed;
 mod floor;
 mod hedge;
@@ -18,6 +19,7 @@ mod relay;
 mod rewrite;
 mod route;
 mod scan;
+mod shards;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -30,6 +32,7 @@ use self::floor::Floor;
 use self::held::Held;
 pub(super) use self::prepare::refusal;
 use self::relay::Relay;
+pub(super) use self::shards::of_settings as shard_of_settings;
 use super::classes::Hold;
 use super::cluster::Cluster;
 use super::pool::{Key, Upstream};
@@ -76,18 +79,33 @@ pub(super) struct Identity {
     pub cluster: Arc<Cluster>,
     /// Position of the cluster.
     pub position: usize,
+    /// By server: which shard it holds.
+    pub shards: Box<[usize]>,
     pub user: Rc<str>,
     pub database: Rc<str>,
     pub credentials: Credentials,
+    /// What its startup packet asked for, and the settings that this makes.
+    pub parameters: Box<[(String, String)]>,
+    pub base: Settings,
 }
 
 impl Identity {
+    pub fn has_shards(&self) -> bool {
+        self.shards.iter().any(|&shard| shard > 0)
+    }
+
+    /// The shard that holds a key.
+    pub fn shard_for(&self, key: &[u8]) -> usize {
+        self.cluster.view().shard_for(key)
+    }
+
     pub fn key(&self, server: usize) -> Key {
         Key {
             cluster: self.position,
             server,
             user: Rc::clone(&self.user),
             database: Rc::clone(&self.database),
+            base: self.base.clone(),
         }
     }
 }
@@ -119,6 +137,7 @@ enum Mode {
 pub(super) struct Session {
     worker: Rc<Worker>,
     who: Rc<Identity>,
+    /// The shard of the segment that is on its way, or was last.
     shard: usize,
     /// What is known of its database's statements.
     known: Hold,
@@ -132,15 +151,14 @@ pub(super) struct Session {
     /// The server that it can leave no more: something of the session is only there.
     pinned: Option<usize>,
     settings: Settings,
-    /// What its startup packet asked for.
-    base: Settings,
     names: Option<Box<Names>>,
     /// The definition of its unnamed statement, with its stamp; 0 if it has none.
     unnamed: Box<[u8]>,
     unnamed_stamp: u64,
     unnamed_is_read: bool,
     tracking: Tracking,
-    floor: Floor,
+    /// By shard.
+    floors: Box<[Floor]>,
     /// A standby found that the next segment is no read.
     is_for_primary: bool,
     /// Standbys cannot answer the next segment: the primary does, though it is a read.
@@ -158,6 +176,8 @@ pub(super) struct Session {
     /// Since when the next segment waits.
     waits_since: Option<Instant>,
     input: Vec<u8>,
+    /// So many of the client's bytes that come next are the rest of a message that nobody wants.
+    unwanted: usize,
     to_client: Vec<u8>,
     to_server: Vec<u8>,
     is_leaving: bool,
@@ -172,9 +192,10 @@ impl Session {
         shard: usize,
         me: Rc<Client>,
         client: Stream,
-        settings: Settings,
     ) -> Self {
         let servers = who.cluster.servers.len();
+        let settings = who.base.clone();
+        let shards = who.shards.iter().max().map_or(1, |highest| highest + 1);
         Self {
             known: worker.classes.hold(&worker, &who, shard),
             is_readable: true,
@@ -186,14 +207,13 @@ impl Session {
             mode: Mode::Rest,
             upstreams: (0..servers).map(|_| None).collect(),
             pinned: None,
-            base: settings.clone(),
             settings,
             names: None,
             unnamed: Box::default(),
             unnamed_stamp: 0,
             unnamed_is_read: false,
             tracking: Tracking::default(),
-            floor: Floor::default(),
+            floors: (0..shards).map(|_| Floor::default()).collect(),
             is_for_primary: false,
             reads_from_primary: false,
             must_wait: false,
@@ -203,6 +223,7 @@ impl Session {
             turn: 0,
             waits_since: None,
             input: Vec::new(),
+            unwanted: 0,
             to_client: Vec::new(),
             to_server: Vec::new(),
             is_leaving: false,

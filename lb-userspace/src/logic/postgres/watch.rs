@@ -3,14 +3,12 @@
 //! cluster's picture.
 
 use std::convert::Infallible;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
 use super::cluster::Cluster;
-use crate::config::{DbServer, ServerTls};
 use crate::upstream::postgres::{Connector, Credentials, Reader, ServerError, Who};
 use crate::wire::postgres::link::{self, Attest, Epoch, FromLogic, FromProxy};
 
@@ -26,15 +24,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const DEAD_AFTER: Duration = Duration::from_secs(2);
 /// How long after a failure a link is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
-
-/// The way to a database server's proxy.
-pub(super) fn connector(address: std::net::SocketAddr) -> Rc<Connector> {
-    Rc::new(Connector {
-        server: DbServer::Tcp(address.ip().to_string(), address.port()),
-        tls: ServerTls::Disable,
-        client_config: None,
-    })
-}
 
 /// Follows every server of every cluster, for ever.
 pub(super) async fn follow(clusters: Vec<Arc<Cluster>>, credentials: Credentials) {
@@ -60,7 +49,7 @@ pub(super) async fn follow(clusters: Vec<Arc<Cluster>>, credentials: Credentials
 }
 
 async fn follow_one(cluster: Arc<Cluster>, server: usize, credentials: Credentials) {
-    let connector = connector(cluster.servers[server].address);
+    let connector = cluster.connector(server);
     let name = &cluster.servers[server].name;
     let mut known = String::new();
     loop {

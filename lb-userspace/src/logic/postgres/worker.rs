@@ -12,7 +12,6 @@ use super::hedging::Hedging;
 use super::pool::{Bound, Pool, Upstream};
 use super::session::Identity;
 use super::shared::{Shared, Terms};
-use super::watch;
 use crate::config::ReadRoute;
 use crate::downstream::postgres::Door;
 use crate::downstream::postgres::clients::Clients;
@@ -37,8 +36,6 @@ pub(super) struct Worker {
     pub shared: Arc<Shared>,
     pub clients: Rc<Clients>,
     pub settings: settings::Table,
-    /// The settings of a connection that nobody used yet.
-    pub pristine: Settings,
     pub statements: statements::Table,
     pub scratch: RefCell<Scratch>,
     pub pool: Pool,
@@ -62,22 +59,18 @@ impl Worker {
     /// If users or certificates cannot be read.
     pub fn new(shared: &Arc<Shared>, index: usize) -> anyhow::Result<Rc<Self>> {
         let settings = settings::Table::default();
-        let pristine = settings.hold(settings::Map::default());
         let terms = shared.terms();
         let connectors = shared
             .clusters
             .iter()
             .map(|cluster| {
-                let servers = cluster.servers.iter();
-                servers
-                    .map(|server| watch::connector(server.address))
-                    .collect()
+                let servers = 0..cluster.servers.len();
+                servers.map(|server| cluster.connector(server)).collect()
             })
             .collect();
         Ok(Rc::new(Self {
             clients: Rc::new(Clients::of_thread(index, shared.threads)),
             settings,
-            pristine,
             statements: statements::Table::default(),
             scratch: RefCell::new(Scratch {
                 read: vec![0; SCRATCH_BYTES].into_boxed_slice(),
@@ -198,7 +191,7 @@ impl Worker {
             Some(upstream) => upstream,
             None => Box::new(self.connect(who, server).await?),
         };
-        upstream.agree(settings).await?;
+        upstream.agree_singly(settings).await?;
         Ok(upstream)
     }
 
@@ -215,7 +208,7 @@ impl Worker {
             told: 0,
         };
         connector
-            .connect_linked(login, self.pristine.clone(), tie)
+            .connect_linked(login, &who.parameters, who.base.clone(), tie)
             .await
     }
 }

@@ -120,6 +120,7 @@ fn shards_are_named_by_comments_and_settings() {
         ("SELECT '/* lb.shard_key=42 */'", None),
         ("/* lb.shard_key= */ SELECT 1", None),
         ("SET lb.shard_key = '7'", session("7")),
+        ("SET \"lb\".\"shard_key\" TO '7'", session("7")),
         ("set session LB.Shard_Key to 7;", session("7")),
         ("SET lb.shard_key TO 'it''s'", session("it's")),
         ("SET lb.shard_key TO DEFAULT", Some(ShardKey::Unset)),

@@ -53,16 +53,22 @@ impl Connector {
     }
 
     /// A session that a proxy takes floors in, if there is a proxy that does; `tie` is told whether.
+    /// `parameters` are further ones of the startup packet.
     ///
     /// # Errors
     /// If the server cannot be reached, refuses, or is slow.
     pub async fn connect_linked<T>(
         self: &Rc<Self>,
         who: Who<'_>,
+        parameters: &[(String, String)],
         settings: Settings,
         tie: impl FnOnce(bool) -> T,
     ) -> Result<Server<T>, ServerError> {
-        let options = [(link::OPTION, link::Mode::Session.as_option())];
+        let parameters = parameters.iter();
+        let mut options: Vec<_> = parameters
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        options.push((link::OPTION, link::Mode::Session.as_option()));
         let logged_in = self.log_in(who, &options).await?;
         let tie = tie(logged_in.is_linked);
         Ok(self.server(logged_in, settings, tie))

@@ -52,6 +52,14 @@ impl Default for Table {
     }
 }
 
+impl Eq for Settings {}
+
+impl std::hash::Hash for Settings {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        Rc::as_ptr(&self.0).hash(state);
+    }
+}
+
 impl Table {
     /// The one set that is equal to `map`.
     pub fn hold(&self, map: Map) -> Settings {
@@ -181,26 +189,34 @@ fn literal(text: &str) -> String {
     }
 }
 
-/// The statements that turn `from` into `to`; empty if nothing is to do.
+/// The statements that turn `from` into `to`, as one query; empty if nothing is to do.
 pub fn script(from: &Settings, to: &Settings) -> Vec<u8> {
+    let mut script = statements(from, to).join(&b';');
+    if !script.is_empty() {
+        script.push(b';');
+    }
+    script
+}
+
+/// The statements that turn `from` into `to`.
+pub fn statements(from: &Settings, to: &Settings) -> Vec<Vec<u8>> {
     let (from, to) = (&from.0.0, &to.0.0);
-    let mut script = Vec::new();
+    let mut statements = Vec::new();
     for name in from.keys().filter(|name| !to.contains_key(*name)) {
         if name == "session characteristics" {
             for part in ["isolation", "read_only", "deferrable"] {
-                script.extend_from_slice(format!("RESET default_transaction_{part};").as_bytes());
+                statements.push(format!("RESET default_transaction_{part}").into_bytes());
             }
         } else {
-            script.extend_from_slice(format!("RESET {};", identifier(name)).as_bytes());
+            statements.push(format!("RESET {}", identifier(name)).into_bytes());
         }
     }
     for (name, sql) in to {
         if from.get(name) != Some(sql) {
-            script.extend_from_slice(sql);
-            script.push(b';');
+            statements.push(sql.clone());
         }
     }
-    script
+    statements
 }
 
 /// Names of settings may have a dot, of which each side is an identifier.

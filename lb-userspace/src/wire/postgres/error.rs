@@ -39,6 +39,8 @@ pub mod code {
     pub const QUERY_CANCELED: &str = "57014";
     /// admin_shutdown
     pub const ADMIN_SHUTDOWN: &str = "57P01";
+    /// object_not_in_prerequisite_state
+    pub const OBJECT_NOT_IN_STATE: &str = "55000";
     /// cannot_connect_now
     pub const CANNOT_CONNECT_NOW: &str = "57P03";
     /// read_only_sql_transaction

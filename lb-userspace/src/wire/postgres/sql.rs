@@ -99,6 +99,9 @@ pub fn set(sql: &[u8]) -> Set {
         _ => return Set::Unknown,
     };
     let mut lower = || {
+        if let Some(name) = name(&mut rest) {
+            return Some(name);
+        }
         let (word, after) = word(rest)?;
         rest = after;
         String::from_utf8(word.to_ascii_lowercase()).ok()
@@ -130,6 +133,27 @@ pub fn set(sql: &[u8]) -> Set {
         (false, true) => Set::Local,
         (false, false) => Set::Session(name),
     }
+}
+
+/// The name of a setting in quotes, in lower case: `"datestyle"`, `"lb"."shard_key"`.
+fn name(rest: &mut &[u8]) -> Option<String> {
+    let mut name = Vec::new();
+    let mut text = rest.trim_ascii_start();
+    loop {
+        let quoted = text.strip_prefix(b"\"")?;
+        let end = memchr::memchr(b'"', quoted)?;
+        name.extend_from_slice(&quoted[..end]);
+        text = &quoted[end + 1..];
+        match text.first() {
+            Some(b'.') => name.push(b'.'),
+            // A quote in a name is no name of a setting.
+            Some(b'"') => return None,
+            _ => break,
+        }
+        text = &text[1..];
+    }
+    *rest = text;
+    String::from_utf8(name.to_ascii_lowercase()).ok()
 }
 
 /// Whether what follows the name in a SET means the default.
@@ -171,8 +195,11 @@ pub fn reset(sql: &[u8]) -> Option<String> {
     if !first.eq_ignore_ascii_case(b"reset") {
         return None;
     }
-    let (name, _) = word(rest)?;
-    match String::from_utf8(name.to_ascii_lowercase()).ok()?.as_str() {
+    let Some((word, _)) = word(rest) else {
+        let mut rest = rest;
+        return name(&mut rest);
+    };
+    match String::from_utf8(word.to_ascii_lowercase()).ok()?.as_str() {
         "session" => None,
         "time" => Some("timezone".to_owned()),
         name => Some(name.to_owned()),
@@ -223,6 +250,12 @@ pub fn commits(sql: &[u8]) -> bool {
     word(sql).is_some_and(|(word, _)| {
         word.eq_ignore_ascii_case(b"commit") || word.eq_ignore_ascii_case(b"end")
     })
+}
+
+/// The first word in lower case, and what follows it; comments before it are skipped.
+#[must_use]
+pub fn first_word(sql: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    word(sql).map(|(word, rest)| (word.to_ascii_lowercase(), rest))
 }
 
 /// The first word, and what follows it; comments before it are skipped.

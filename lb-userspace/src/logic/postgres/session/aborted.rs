@@ -6,7 +6,7 @@ use super::{End, Mode, Session};
 use crate::wire::buffer;
 use crate::wire::postgres::error::{PgError, code};
 use crate::wire::postgres::frame::{self, HEADER_BYTES};
-use crate::wire::postgres::{frontend, write};
+use crate::wire::postgres::{frontend, sql, write};
 
 /// in_failed_sql_transaction
 const IN_FAILED_TRANSACTION: &str = "25P02";
@@ -32,29 +32,33 @@ enum Ending {
 }
 
 fn ending(sql: &[u8]) -> Option<Ending> {
-    let sql = sql.trim_ascii();
-    let end = sql.iter().position(|byte| !byte.is_ascii_alphabetic());
-    let word = sql[..end.unwrap_or(sql.len())].to_ascii_lowercase();
+    let (word, mut rest) = sql::first_word(sql)?;
     match &word[..] {
         b"commit" | b"end" => Some(Ending::Commit),
         b"abort" => Some(Ending::Rollback),
-        // ROLLBACK TO a savepoint that is gone ends nothing.
-        b"rollback"
-            if !sql
-                .to_ascii_lowercase()
-                .windows(4)
-                .any(|part| part == b" to ") =>
-        {
-            Some(Ending::Rollback)
-        }
+        b"rollback" => loop {
+            // ROLLBACK TO a savepoint that is gone ends nothing.
+            match sql::first_word(rest) {
+                Some((word, after)) if matches!(&word[..], b"work" | b"transaction") => {
+                    rest = after;
+                }
+                Some((word, _)) if word == b"to" => return None,
+                _ => return Some(Ending::Rollback),
+            }
+        },
         _ => None,
     }
 }
 
+/// Whether a query has one statement in it, surely.
+pub(super) fn is_alone(sql: &[u8]) -> bool {
+    let sql = sql.trim_ascii();
+    memchr::memchr(b';', sql).is_none_or(|at| at + 1 == sql.len())
+}
+
 /// Whether a query gives its transaction up, and does nothing else.
 pub(super) fn is_rollback(sql: &[u8]) -> bool {
-    let is_alone = memchr::memchr(b';', sql).is_none_or(|at| at + 1 == sql.len());
-    is_alone && ending(sql) == Some(Ending::Rollback)
+    is_alone(sql) && ending(sql) == Some(Ending::Rollback)
 }
 
 impl Session {
@@ -211,6 +215,8 @@ mod tests {
             (b" end;", Some(Ending::Commit)),
             (b"rollback", Some(Ending::Rollback)),
             (b"ROLLBACK TO s", None),
+            (b"rollback work  to savepoint s", None),
+            (b"/* who */ ROLLBACK TRANSACTION;", Some(Ending::Rollback)),
             (b"abort work", Some(Ending::Rollback)),
             (b"select 1", None),
             (b"", None),
@@ -225,6 +231,10 @@ mod tests {
             b"insert into t values (1); COMMIT"
         ));
         assert!(super::super::failed::may_commit(b"commit"));
+        assert!(super::super::failed::may_commit(
+            b"ROLLBACK; insert into t values (1)"
+        ));
+        assert!(!super::super::failed::may_commit(b"rollback;"));
         assert!(!super::super::failed::may_commit(
             b"insert into t values (1)"
         ));

@@ -116,7 +116,7 @@ impl Session {
         let who = Rc::clone(&self.who);
         let counts = &who.cluster.servers[server].counts;
         counts.lost.add();
-        self.floor.lost_upstream(server);
+        self.floors[self.who.shards[server]].lost_upstream(server);
         if is_closed {
             // Until the picture says more, others are tried first.
             self.worker.avoid(who.position, server, Instant::now());

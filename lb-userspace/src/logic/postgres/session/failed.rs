@@ -4,10 +4,11 @@
 //! cannot have been committed: 08006, and the transaction is over. A commit was sent: 08007. A
 //! statement by itself that may have written: 40003. Nothing is ever done again.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::aborted::Aborted;
-use super::floor::Floor;
+use super::aborted::{Aborted, is_alone};
+use super::floor::{Floor, Reached};
 use super::{End, Mode, Session};
 use crate::failover::{self, Progress, State, Then, Work, after_loss};
 use crate::logic::postgres::picture::Picture;
@@ -30,16 +31,12 @@ pub(super) enum Ends {
 impl Ends {
     /// Of a query.
     pub fn of(sql: &[u8]) -> Self {
-        let sql = sql.trim_ascii();
         if super::aborted::is_rollback(sql) {
             return Self::Rollback;
         }
-        let word = sql.split(|byte| !byte.is_ascii_alphabetic()).next();
-        let begins = word.is_some_and(|word| {
-            word.eq_ignore_ascii_case(b"begin") || word.eq_ignore_ascii_case(b"start")
-        });
-        let is_alone = memchr::memchr(b';', sql).is_none_or(|at| at + 1 == sql.len());
-        if begins && is_alone {
+        let word = sql::first_word(sql).map(|(word, _)| word);
+        let begins = word.is_some_and(|word| word == b"begin" || word == b"start");
+        if begins && is_alone(sql) {
             Self::Begin
         } else {
             Self::Nothing
@@ -47,17 +44,50 @@ impl Ends {
     }
 }
 
-/// Whether a query may end its transaction with a commit.
+/// What a client waits for when its server is lost.
+#[derive(Debug, Clone, Copy)]
+struct Segments {
+    /// Those that it has sent to their end.
+    ended: usize,
+    /// It has sent a part of one more.
+    is_open: bool,
+    /// The first one is a simple query.
+    is_simple: bool,
+}
+
+impl Segments {
+    fn of(awaited: &VecDeque<Awaited>) -> Self {
+        let ends = |awaited: &Awaited| {
+            matches!(awaited, Awaited::Query | Awaited::Sync | Awaited::OwnQuery)
+        };
+        Self {
+            ended: awaited.iter().filter(|awaited| ends(awaited)).count(),
+            is_open: !awaited.back().is_some_and(ends),
+            is_simple: awaited.front() == Some(&Awaited::Query),
+        }
+    }
+
+    const fn are_one(self) -> bool {
+        self.ended + self.is_open as usize == 1
+    }
+}
+
+/// Whether a query may end its transaction with a commit: also what follows a rollback in the same text
+/// commits by itself.
 pub(super) fn may_commit(sql: &[u8]) -> bool {
+    let has = |word: &[u8]| {
+        let mut parts = sql.windows(word.len());
+        parts.any(|part| part.eq_ignore_ascii_case(word))
+    };
+    let ends = [&b"commit"[..], b"rollback", b"abort", b"end"];
     sql::commits(sql)
-        || (memchr::memchr(b';', sql).is_some()
-            && sql
-                .windows(6)
-                .any(|word| word.eq_ignore_ascii_case(b"commit")))
-        || sql
-            .trim_ascii_start()
-            .get(..7)
-            .is_some_and(|word| word.eq_ignore_ascii_case(b"prepare"))
+        || (!is_alone(sql) && ends.into_iter().any(has))
+        || sql::first_word(sql).is_some_and(|(word, _)| word == b"prepare")
+}
+
+/// Whether a query may end its transaction without a commit, so that what stands behind it is not of it.
+pub(super) fn may_roll_back(sql: &[u8]) -> bool {
+    sql::first_word(sql).is_some_and(|(word, _)| word == b"rollback" || word == b"abort")
 }
 
 /// Something of the session was only on a server that is lost.
@@ -68,7 +98,7 @@ pub(super) fn state_lost() -> PgError {
 }
 
 /// The primary of now does not have what the session wrote.
-pub(super) fn writes_lost() -> PgError {
+fn writes_lost() -> PgError {
     let what = "what this session has written is lost: it lies beyond the point where the new \
                 primary left the history of the old one";
     PgError::error(failover::code::ROLLED_BACK, what).hint(
@@ -77,7 +107,8 @@ pub(super) fn writes_lost() -> PgError {
     )
 }
 
-/// Nobody can tell whether the primary of now has what the session wrote.
+/// Nobody can tell whether the primary of now has what the session wrote: where that ends is not known
+/// to a byte.
 fn position_lost() -> PgError {
     let what = "the primary was lost just after this session wrote, and whether the new one has what \
                 was written is not known";
@@ -99,43 +130,42 @@ impl Session {
         self.who.cluster.servers[server].counts.lost.add();
         self.me.is_served_by(None);
         buffer::give_back(&mut self.to_server);
-        self.floor.lost_upstream(server);
+        self.floors[self.who.shards[server]].lost_upstream(server);
         if let Some(mut kept) = self.take_kept() {
             // Not a byte of it was written.
             self.mode = Mode::Rest;
-            self.tracking.drop_changes();
-            self.tracking.next();
+            self.forget_changes();
             kept.extend_from_slice(&self.input);
             self.input = kept;
             self.is_input_due = true;
             return self.may_go_on(server);
         }
         self.waits_since = None;
-        let (commits, ends, is_sent) = match &self.mode {
-            Mode::Relay(relay) => (relay.commits, relay.ends, relay.is_sent()),
-            _ => (false, Ends::Nothing, true),
+        let behind = match &self.mode {
+            Mode::Relay(relay) => relay.behind,
+            _ => Reached::default(),
         };
+        let (commits, rolls_back, ends, is_sent) = match &self.mode {
+            Mode::Relay(relay) => (relay.commits, relay.rolls_back, relay.ends, relay.is_sent()),
+            _ => (false, false, Ends::Nothing, true),
+        };
+        if let Mode::Relay(relay) = &self.mode {
+            self.unwanted = relay.passing;
+        }
         let in_transaction = upstream.answers.state != b'I';
         let is_cut = upstream.passing > 0;
-        let asked = |awaited: &&Awaited| matches!(awaited, Awaited::Query | Awaited::Sync);
-        let asked = upstream.answers.awaited.iter().filter(asked).count();
-        let is_simple = upstream.answers.awaited.front() == Some(&Awaited::Query);
-        let ends_with_one = matches!(
-            upstream.answers.awaited.back(),
-            Some(Awaited::Query | Awaited::Sync)
-        );
+        let segments = Segments::of(&upstream.answers.awaited);
         let is_idle = upstream.answers.awaited.is_empty() && !upstream.answers.skipping;
         let is_done = is_idle && !in_transaction && !is_cut && is_sent;
         if is_done {
             // Its last words came in one piece with the last answer, which the client has.
             let attested = self.who.cluster.view().attested(self.shard);
-            self.floor.wrote(&upstream, attested);
-            self.floor.lost_upstream(server);
+            self.floors[self.shard].wrote(&upstream, attested, behind);
+            self.floors[self.who.shards[server]].lost_upstream(server);
         }
         drop(upstream);
         self.mode = Mode::Rest;
-        self.tracking.drop_changes();
-        self.tracking.next();
+        self.forget_changes();
         self.is_input_due = true;
         if is_done {
             return self.may_go_on(server);
@@ -148,14 +178,17 @@ impl Session {
         }
         let work = match (commits, ends, in_transaction) {
             (true, ..) => Work::Commit,
-            (false, Ends::Rollback, true) => Work::Rollback,
+            (false, Ends::Rollback, true) if segments.are_one() => Work::Rollback,
+            // What stands behind a rollback is not rolled back with it.
+            (false, _, true) if rolls_back => Work::Write,
             (false, _, true) => Work::InTransaction,
             (false, _, false) => Work::Write,
         };
+        let is_begin = work == Work::Write && ends == Ends::Begin && segments.are_one();
         let (error, state) = match after_loss(work, Progress::Sent) {
             // A BEGIN by itself did nothing, whether it was done or not.
-            _ if work == Work::Write && ends == Ends::Begin => (self.rolled_back(why), State::Idle),
-            Then::Confirm if asked == 1 && is_simple => {
+            _ if is_begin => (self.rolled_back(why), State::Idle),
+            Then::Confirm if segments.is_simple => {
                 let mut answer = Vec::new();
                 write::command_complete(&mut answer, "ROLLBACK");
                 write::ready(&mut answer, b'I');
@@ -171,27 +204,39 @@ impl Session {
             Then::Tell(_, state) => (self.unknown_statement(why), state),
             Then::Repeat | Then::Wait => (self.unknown_statement(why), State::Idle),
         };
-        if is_cut || asked > 1 || (asked == 1 && !ends_with_one) {
-            // In the middle of a message, or in a pipeline: no answer of ours would fit.
+        // In the middle of a message no answer of ours would fit.
+        let is_broken_off = is_cut || self.pinned == Some(server);
+        if is_broken_off {
             self.who.cluster.counts.broken_off.add();
             return Err(End::Refused(PgError::fatal(&error.code, error.message)));
         }
-        self.may_go_on(server)?;
+        self.answer_lost(&error, state, segments);
+        Ok(())
+    }
+
+    /// Tells the client of a loss: once for each segment that it waits for.
+    fn answer_lost(&mut self, error: &PgError, state: State, segments: Segments) {
+        let letter = if state == State::Failed { b'E' } else { b'I' };
         let mut answer = Vec::new();
-        error.write(&mut answer);
+        for _ in 0..segments.ended {
+            error.write(&mut answer);
+            write::ready(&mut answer, letter);
+        }
+        if segments.is_open {
+            error.write(&mut answer);
+            self.is_skipping = true;
+        }
         if state == State::Failed {
             self.mode = Mode::Aborted(Aborted { is_told: true });
         }
-        if asked == 0 {
-            self.is_skipping = true;
-        } else {
-            write::ready(
-                &mut answer,
-                if state == State::Failed { b'E' } else { b'I' },
-            );
-        }
         buffer::append(&mut self.to_client, &answer);
-        Ok(())
+    }
+
+    /// What was asked to be set and was not done, or is not known to be.
+    fn forget_changes(&mut self) {
+        self.tracking.drop_changes();
+        self.tracking.owes_nothing();
+        self.tracking.next();
     }
 
     fn unknown_commit(&self, why: &str) -> PgError {
@@ -245,21 +290,33 @@ impl Session {
         Ok(())
     }
 
-    /// What the session wrote is lost: it is told so once, and begins anew.
+    /// What the session wrote is lost, or may be: it is told so once, and begins anew.
     pub(super) fn refuse_lost_writes(&mut self) -> Result<(), End> {
-        self.who.cluster.counts.lost_writes.add();
-        self.floor = Floor::default();
-        self.refuse_next(&writes_lost())
+        let error = self.forget_floor();
+        self.refuse_next(&error)
+    }
+
+    /// The primary's history does not reach up to where the session's writes surely end: begins anew;
+    /// returns what the client is to be told.
+    pub(super) fn forget_floor(&mut self) -> PgError {
+        let attested = self.who.cluster.view().attested(self.shard);
+        let floor = std::mem::take(&mut self.floors[self.shard]);
+        if floor.is_surely_lost(attested) {
+            self.who.cluster.counts.lost_writes.add();
+            return writes_lost();
+        }
+        self.who.cluster.counts.lost_positions.add();
+        position_lost()
     }
 
     /// A write whose position nobody can tell any more: what is read next could be older. The session
     /// is told so once, and begins anew.
     pub(super) fn refuses_unknown_position(&mut self, view: &Picture) -> Result<bool, End> {
-        if !self.floor.is_given_up(view, self.shard) {
+        if !self.floors[self.shard].is_given_up(view, self.shard) {
             return Ok(false);
         }
         self.who.cluster.counts.lost_positions.add();
-        self.floor = Floor::default();
+        self.floors[self.shard] = Floor::default();
         self.refuse_next(&position_lost())?;
         Ok(true)
     }

@@ -16,13 +16,21 @@ struct Untold {
     answers: Option<u64>,
     /// The latest epoch when it was acknowledged.
     epoch: Epoch,
+    /// It lies behind this.
+    behind: Reached,
 }
+
+/// How far a primary had come, and of which epoch; 0 where that is not known.
+pub(super) type Reached = (Epoch, Lsn);
 
 /// The floor of a session.
 #[derive(Debug, Default)]
 pub(super) struct Floor {
     pub epoch: Epoch,
     pub position: Lsn,
+    /// The last write lies behind this: a history that ends before it surely does not have the write. One
+    /// that ends between here and `position` may have it.
+    behind: Lsn,
     untold: Option<Untold>,
     /// The position that was told last. It counts once a write is known that it covers: that of a
     /// segment that ran nothing may lie beyond what standbys will ever get.
@@ -54,18 +62,29 @@ impl Floor {
         is_elsewhere || attested.is_some_and(|epoch| epoch.is_after(&untold.epoch))
     }
 
-    /// A segment was answered that may have written.
-    pub fn wrote(&mut self, upstream: &Upstream, attested: Option<Epoch>) {
+    /// Whether the history of this epoch surely does not have what the session wrote last.
+    pub fn is_surely_lost(&self, now: Option<Epoch>) -> bool {
+        now.is_some_and(|now| {
+            now.system == self.epoch.system
+                && now.timeline == self.epoch.timeline + 1
+                && now.began != Lsn(0)
+                && now.began <= self.behind
+        })
+    }
+
+    /// A segment was answered that may have written, and that was begun when its server had come so far.
+    pub fn wrote(&mut self, upstream: &Upstream, attested: Option<Epoch>, behind: Reached) {
         let tie = &upstream.tie;
         // The position may have come in one piece with the answer.
         let is_told = tie.told >= upstream.readies;
         if is_told && let Some((epoch, position)) = self.last {
-            self.raise(epoch, position);
+            self.raise(epoch, position, behind);
         }
         self.untold = (tie.is_linked && !is_told).then(|| Untold {
             server: tie.server,
             answers: Some(upstream.readies),
             epoch: attested.unwrap_or_default(),
+            behind,
         });
     }
 
@@ -81,17 +100,19 @@ impl Floor {
             untold.server == upstream.tie.server
                 && answers.is_some_and(|answers| told.segments >= answers)
         };
-        if self.untold.as_ref().is_some_and(is_it) {
-            self.untold = None;
-            self.raise(told.epoch, told.position);
+        if let Some(untold) = self.untold.take_if(|untold| is_it(untold)) {
+            self.raise(told.epoch, told.position, untold.behind);
         }
     }
 
-    fn raise(&mut self, epoch: Epoch, position: Lsn) {
+    fn raise(&mut self, epoch: Epoch, position: Lsn, (known, behind): Reached) {
+        let is_of_it = known.system == epoch.system && known.timeline == epoch.timeline;
+        let behind = if is_of_it { behind } else { Lsn(0) };
         if self.epoch.is_unknown() || epoch.is_after(&self.epoch) {
-            (self.epoch, self.position) = (epoch, position);
+            (self.epoch, self.position, self.behind) = (epoch, position, behind);
         } else if epoch == self.epoch {
             self.position = self.position.max(position);
+            self.behind = self.behind.max(behind);
         }
     }
 

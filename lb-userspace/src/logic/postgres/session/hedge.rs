@@ -47,7 +47,7 @@ impl Session {
         let (worker, who) = (Rc::clone(&self.worker), Rc::clone(&self.who));
         let view = who.cluster.view();
         let mut order = worker.order.borrow_mut();
-        let (shard, floor) = (picture::id(self.shard), self.floor.of_reads());
+        let (shard, floor) = (picture::id(self.shard), self.floors[self.shard].of_reads());
         let reads = view
             .view()
             .reads(shard, &floor, self.me.id.into(), now, &mut order);

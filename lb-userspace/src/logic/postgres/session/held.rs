@@ -100,7 +100,7 @@ impl Session {
         }
         buffer::give_back(&mut unsent);
         self.upstreams[server] = None;
-        self.floor.lost_upstream(server);
+        self.floors[self.who.shards[server]].lost_upstream(server);
         Ok(false)
     }
 
@@ -124,8 +124,8 @@ impl Session {
             let floor = FromLogic::Floor(Floor {
                 intent: Intent::Read,
                 patience_ms: PATIENCE_MS,
-                epoch: self.floor.epoch,
-                position: self.floor.position,
+                epoch: self.floors[self.shard].epoch,
+                position: self.floors[self.shard].position,
             });
             floor.write(splice.insert(0));
         }
@@ -289,7 +289,7 @@ impl Session {
                     is_left_out = true;
                 }
                 link::TAG => {
-                    self.floor.take_position(upstream, body);
+                    self.floors[self.who.shards[upstream.tie.server]].take_position(upstream, body);
                     is_left_out = true;
                 }
                 tag => is_left_out |= upstream.answers.complete(tag) == Fate::Swallow,

@@ -36,7 +36,7 @@ impl Session {
                 None => {
                     drop(upstream);
                     self.who.cluster.servers[server].counts.lost.add();
-                    self.floor.lost_upstream(server);
+                    self.floors[self.who.shards[server]].lost_upstream(server);
                     if self.pinned == Some(server) {
                         return Err(End::Refused(super::failed::state_lost()));
                     }
@@ -79,7 +79,9 @@ impl Session {
             };
             let body = &message[HEADER_BYTES..];
             match header.tag {
-                link::TAG => self.floor.take_position(upstream, body),
+                link::TAG => {
+                    self.floors[self.who.shards[upstream.tie.server]].take_position(upstream, body);
+                }
                 tag if super::owes(upstream) && tag != b'S' && tag != b'N' => {
                     if !forget(upstream, tag, body) {
                         return Ok(None);

@@ -35,7 +35,7 @@ impl Session {
         if let Some(owing) = had.take_if(|had| super::owes(had)) {
             // What another server answered meanwhile is still to come: that takes too long.
             tokio::task::spawn_local(Rc::clone(&owing.cancels).cancel());
-            self.floor.lost_upstream(server);
+            self.floors[self.who.shards[server]].lost_upstream(server);
         }
         let had_one = had.is_some();
         let is_primary = who.cluster.view().primary(self.shard) == Ok(server);
@@ -70,7 +70,7 @@ impl Session {
         };
         tracing::debug!(server = who.cluster.servers[server].name, %error, "cannot be connected to");
         if had_one {
-            self.floor.lost_upstream(server);
+            self.floors[self.who.shards[server]].lost_upstream(server);
             if self.pinned == Some(server) {
                 return Err(End::Refused(super::failed::state_lost()));
             }

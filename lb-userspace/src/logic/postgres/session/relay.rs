@@ -9,33 +9,32 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::failed::Ends;
-use super::floor;
+use super::floor::Reached;
 use super::held::answer_own;
 use super::rewrite::{Message, Pass};
 use super::{End, Mode, Session};
 use crate::logic::postgres::pool::Upstream;
-use crate::upstream::postgres::Fate;
 use crate::wire::buffer;
-use crate::wire::postgres::error::{PgError, code};
 use crate::wire::postgres::frame::{self, HEADER_BYTES};
-use crate::wire::postgres::link::{self, Floor, FromLogic, Intent, Lsn};
+use crate::wire::postgres::link::{Floor, FromLogic, Intent, Lsn};
 use crate::wire::splice::Splice;
-
-/// Messages of the server that are looked at are never longer, whatever it says.
-const LOOKED_AT_BYTES_MAX: usize = 64 << 10;
 
 /// What passes between a client and the primary.
 #[derive(Debug)]
 pub(super) struct Relay {
     pub server: usize,
     /// What the client sent, while the server answered nothing; for the case that it refuses.
-    kept: Vec<u8>,
+    pub kept: Vec<u8>,
     /// `kept` is no more all that was sent, or the server has answered.
-    is_kept_over: bool,
+    pub is_kept_over: bool,
     /// Nothing was written to the server.
     pub is_untouched: bool,
+    /// How far the server had come when the first segment was begun.
+    pub behind: Reached,
     /// Something was sent that may commit.
     pub commits: bool,
+    /// Something was sent that rolls back, and more may stand behind it.
+    pub rolls_back: bool,
     /// Something was sent that is run: without it nothing can have been written.
     pub runs: bool,
     /// What the last statement does to its transaction.
@@ -43,11 +42,11 @@ pub(super) struct Relay {
     /// Since when its server does not answer, as far as that was looked at.
     pub hangs_since: Option<Instant>,
     /// How much of the client's message that is passing through is still to come.
-    passing: usize,
+    pub passing: usize,
     /// The proxy refused the first segment: what it says of it is left out.
-    is_refused: bool,
+    pub is_refused: bool,
     /// The answer, by its number, that says that the proxy refused a segment and the client was told.
-    void: Option<u64>,
+    pub void: Option<u64>,
 }
 
 impl Relay {
@@ -55,13 +54,6 @@ impl Relay {
     pub const fn is_sent(&self) -> bool {
         self.passing == 0
     }
-}
-
-/// What the client is told of an error.
-enum Told {
-    AsIs,
-    Nothing,
-    Instead(PgError),
 }
 
 impl Session {
@@ -72,12 +64,15 @@ impl Session {
             .map(|up| Rc::clone(&up.cancels));
         self.me.is_served_by(cancels.as_ref());
         self.who.cluster.servers[server].counts.writes.add();
+        let behind = self.who.cluster.view().reached(server);
         self.mode = Mode::Relay(Relay {
             server,
             kept: Vec::new(),
             is_kept_over: false,
             is_untouched: true,
+            behind,
             commits: false,
+            rolls_back: false,
             runs: false,
             ends: Ends::default(),
             hangs_since: None,
@@ -142,9 +137,12 @@ impl Session {
     /// A write is only for a primary that is not older than what is known.
     fn announce(&self, out: &mut Vec<u8>) {
         let view = self.who.cluster.view();
-        let is_set = !self.floor.epoch.is_unknown();
+        let is_set = !self.floors[self.shard].epoch.is_unknown();
         let (epoch, position) = if is_set {
-            (self.floor.epoch, self.floor.position)
+            (
+                self.floors[self.shard].epoch,
+                self.floors[self.shard].position,
+            )
         } else {
             (view.attested(self.shard).unwrap_or_default(), Lsn(0))
         };
@@ -274,7 +272,7 @@ impl Session {
             self.upstreams[server] = Some(upstream);
             return;
         }
-        let (is_refused, runs) = (relay.is_refused, relay.runs);
+        let (is_refused, runs, behind) = (relay.is_refused, relay.runs, relay.behind);
         let is_void = relay.void == Some(upstream.readies);
         let mut kept = std::mem::take(&mut relay.kept);
         self.mode = Mode::Rest;
@@ -289,194 +287,12 @@ impl Session {
             self.waits_since = None;
             if runs && !is_void {
                 let attested = self.who.cluster.view().attested(self.shard);
-                self.floor.wrote(&upstream, attested);
+                self.floors[self.shard].wrote(&upstream, attested, behind);
             }
         }
         buffer::give_back(&mut kept);
         self.upstreams[server] = Some(upstream);
         self.is_input_due = !self.input.is_empty();
-    }
-
-    /// Deals with what came from the server; returns how much of it the client gets now, and the
-    /// error by which the server ends the connection.
-    fn take_server_bytes(
-        &mut self,
-        upstream: &mut Upstream,
-        bytes: &[u8],
-        splice: &mut Splice<'_>,
-    ) -> Result<(usize, Option<PgError>), End> {
-        let mut at = upstream.passing.min(bytes.len());
-        upstream.passing -= at;
-        while let Ok(Some(header)) = frame::header(&bytes[at..]) {
-            let end = at + header.total;
-            if end > bytes.len() {
-                // Of most messages it is enough to know that they pass.
-                let is_looked_at = matches!(header.tag, b'C' | b'S' | b'Z' | b'E' | link::TAG);
-                if is_looked_at && header.total <= LOOKED_AT_BYTES_MAX {
-                    break;
-                }
-                self.answered();
-                upstream.answers.complete(header.tag);
-                upstream.passing = end - bytes.len();
-                at = bytes.len();
-                break;
-            }
-            let body = &bytes[at + HEADER_BYTES..end];
-            answer_own(upstream, splice, at);
-            let is_left_out = match header.tag {
-                b'D' | b'd' | b'A' => false,
-                b'E' => {
-                    let error = PgError::read(body);
-                    if matches!(error.severity.as_str(), "FATAL" | "PANIC") {
-                        return Ok((at, Some(error)));
-                    }
-                    match self.error(upstream, &error) {
-                        Told::AsIs => false,
-                        Told::Nothing => true,
-                        Told::Instead(error) => {
-                            error.write(splice.insert(at));
-                            true
-                        }
-                    }
-                }
-                b'Z' => self.ready(upstream, body.first().copied().unwrap_or(b'I')),
-                link::TAG => {
-                    self.floor.take_position(upstream, body);
-                    true
-                }
-                tag => {
-                    self.note(upstream, tag, body);
-                    upstream.answers.complete(tag) == Fate::Swallow
-                }
-            };
-            if !matches!(header.tag, b'E' | b'N' | b'S' | b'A' | link::TAG) {
-                self.answered();
-            }
-            if is_left_out {
-                splice.cut(at, end);
-            }
-            at = end;
-        }
-        Ok((at, None))
-    }
-
-    /// The server did something: what was sent is not to be sent again.
-    fn answered(&mut self) {
-        if let Mode::Relay(relay) = &mut self.mode
-            && !relay.is_kept_over
-            && !relay.is_refused
-        {
-            relay.is_kept_over = true;
-            buffer::give_back(&mut relay.kept);
-        }
-    }
-
-    /// An error that is no end of the connection.
-    fn error(&mut self, upstream: &mut Upstream, error: &PgError) -> Told {
-        let is_first = matches!(&self.mode, Mode::Relay(relay) if !relay.is_kept_over);
-        if is_first && upstream.tie.is_linked {
-            match error.code.as_str() {
-                link::code::FLOOR_LOST => {
-                    // Nothing of the segment was done: the client is told why, once.
-                    self.who.cluster.counts.lost_writes.add();
-                    self.floor = floor::Floor::default();
-                    self.answered();
-                    if let Mode::Relay(relay) = &mut self.mode {
-                        relay.void = Some(upstream.readies + 1);
-                    }
-                    upstream.answers.fail(&mut upstream.prepared);
-                    return Told::Instead(super::failed::writes_lost());
-                }
-                link::code::FLOOR_AHEAD | link::code::NOT_PRIMARY | "25006"
-                    if is_refusal(error) =>
-                {
-                    if let Mode::Relay(relay) = &mut self.mode {
-                        relay.is_refused = true;
-                    }
-                    upstream.answers.fail(&mut upstream.prepared);
-                    return Told::Nothing;
-                }
-                _ => {}
-            }
-        }
-        self.answered();
-        self.tracking.failed();
-        if error.code == code::FEATURE_NOT_SUPPORTED {
-            // "cached plan must not change result type": it is to be prepared again.
-            upstream.prepared.expire();
-        }
-        upstream.answers.fail(&mut upstream.prepared);
-        Told::AsIs
-    }
-
-    /// ReadyForQuery; `true` if the client does not get it.
-    fn ready(&mut self, upstream: &mut Upstream, state: u8) -> bool {
-        upstream.answers.ready(state, &mut upstream.prepared);
-        upstream.readies += 1;
-        if state == b'I' {
-            if self.tracking.has_failed() {
-                self.tracking.drop_changes();
-            } else {
-                self.keep_settings(upstream);
-            }
-            if let Mode::Relay(relay) = &mut self.mode {
-                relay.commits = !upstream.answers.awaited.is_empty() && relay.commits;
-            }
-        } else if self.tracking.is_ambiguous() {
-            let why = "a setting before a savepoint that was rolled back to";
-            self.pin(upstream.tie.server, why);
-        }
-        self.tracking.next();
-        self.tracking.owes_nothing();
-        matches!(&self.mode, Mode::Relay(relay) if relay.is_refused)
-    }
-
-    /// What other messages say of the session's state.
-    fn note(&mut self, upstream: &mut Upstream, tag: u8, body: &[u8]) {
-        match (tag, body) {
-            (b'S', body) => {
-                upstream.set_parameter(body);
-                self.looks_at_encoding(upstream);
-            }
-            (b'G' | b'W', _) => upstream.answers.copy_in(),
-            (b'C', b"SET\0") if self.tracking.set() => {}
-            (b'C', b"RESET\0") if self.tracking.reset() => {}
-            (b'C', b"SET\0" | b"RESET\0") => {
-                self.pin(
-                    upstream.tie.server,
-                    "a SET or RESET that was not understood",
-                );
-            }
-            (b'C', b"COMMIT\0") => self.keep_settings(upstream),
-            (b'C', b"ROLLBACK\0") => self.tracking.rolled_back(),
-            (b'C', b"LISTEN\0" | b"PREPARE\0" | b"LOAD\0" | b"DECLARE CURSOR\0") => {
-                self.pin(upstream.tie.server, "LISTEN, PREPARE, LOAD or a cursor");
-            }
-            (b'C', b"DEALLOCATE ALL\0") => self.forget_statements(upstream),
-            (b'C', b"DISCARD ALL\0") => {
-                self.forget_statements(upstream);
-                self.tracking.discard();
-                self.settings = self.base.clone();
-                upstream.settings = self.worker.pristine.clone();
-                self.pinned = None;
-            }
-            _ => {}
-        }
-    }
-
-    fn forget_statements(&mut self, upstream: &mut Upstream) {
-        self.names = None;
-        self.unnamed_stamp = crate::upstream::postgres::statements::stamp::NONE;
-        upstream.prepared.clear();
-    }
-
-    /// What was set in the transaction stays set.
-    fn keep_settings(&mut self, upstream: &mut Upstream) {
-        if let Some(changes) = self.tracking.take_changes() {
-            let table = &self.worker.settings;
-            self.settings = changes.apply(table, &self.settings, &self.base);
-            upstream.settings = changes.apply(table, &upstream.settings, &self.worker.pristine);
-        }
     }
 
     /// What is needed to try the first segment again; `None` if the server did something of it.
@@ -488,9 +304,4 @@ impl Session {
             _ => None,
         }
     }
-}
-
-/// Whether the proxy refused a segment before anything of it was done.
-fn is_refusal(error: &PgError) -> bool {
-    error.code != "25006" || error.message.starts_with("this server is fenced")
 }

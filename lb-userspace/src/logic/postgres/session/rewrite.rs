@@ -110,6 +110,7 @@ impl Session {
             }
         } else {
             let sql = message.body.strip_suffix(b"\0").unwrap_or(message.body);
+            self.keeps_to_shard(sql)?;
             match sql::trace(sql) {
                 Trace::Nothing => {}
                 Trace::Setting => self.tracking.expect(sql),
@@ -167,6 +168,7 @@ impl Session {
             return Ok(sent(server, Awaited::Parse(0)));
         }
         let parse = frontend::parse(message.body).ok_or_else(malformed)?;
+        self.keeps_to_shard(parse.query)?;
         self.ends(parse.query);
         if parse.name.is_empty() {
             self.parse_unnamed(server, parse);
@@ -265,6 +267,7 @@ impl Session {
             self.tracking.expect_owned(setting);
         }
         if let Some(statement) = statement {
+            self.keeps_to_shard(statement.query())?;
             self.ends(statement.query());
             let name = statement.name();
             let total = message.header.total - bind.statement.len() + name.len();
@@ -320,6 +323,7 @@ impl Session {
         if let super::Mode::Relay(relay) = &mut self.mode {
             relay.commits |= super::failed::may_commit(sql);
             relay.ends = super::failed::Ends::of(sql);
+            relay.rolls_back |= super::failed::may_roll_back(sql);
         }
     }
 }

@@ -22,6 +22,7 @@ impl Session {
     pub(super) fn take_input(&mut self, cx: &mut Context<'_>) -> Result<Option<Step>, End> {
         loop {
             self.is_input_due = false;
+            self.drop_unwanted();
             if let Mode::Relay(_) = self.mode {
                 self.relay_input(cx)?;
                 return Ok(None);
@@ -51,6 +52,7 @@ impl Session {
                         return Ok(None);
                     }
                 }
+                Scan::Read(_) | Scan::Other if !self.turns_to_shard()? => {}
                 Scan::Read(bytes) if !self.is_for_primary => return self.read(cx, bytes),
                 Scan::Read(_) | Scan::Other => {
                     if self.take_own()? {
@@ -60,6 +62,13 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Drops the rest of a message whose server was lost in the middle of it.
+    fn drop_unwanted(&mut self) {
+        let count = self.unwanted.min(self.input.len());
+        self.unwanted -= count;
+        buffer::consume(&mut self.input, count);
     }
 
     /// A message that needs no server, while there is nothing on its way; `false` if it is not whole.
@@ -181,7 +190,7 @@ impl Session {
     pub(super) fn must_read_from_primary(&self) -> bool {
         self.reads_from_primary
             || self.settings_refused >= SETTINGS_REFUSED_MAX
-            || self.floor.is_untold()
+            || self.floors[self.shard].is_untold()
     }
 
     /// Who answers a read: a standby that has what this session wrote, else the primary.
@@ -200,7 +209,7 @@ impl Session {
         }
         let now = Instant::now();
         let mut order = self.worker.order.borrow_mut();
-        let (shard, floor) = (picture::id(self.shard), self.floor.of_reads());
+        let (shard, floor) = (picture::id(self.shard), self.floors[self.shard].of_reads());
         let reads = view
             .view()
             .reads(shard, &floor, self.me.id.into(), now, &mut order);
