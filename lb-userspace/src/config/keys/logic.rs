@@ -83,7 +83,7 @@ pub(super) const LOGIC: &[Key] = &[
         "threads",
         "1 to 1024",
         Words("one a core"),
-        "Threads that serve; each accepts its own connections.",
+        "Threads that serve; clients of the Redis listener are on as few of them as are enough.",
     ),
     key(
         "tls",
