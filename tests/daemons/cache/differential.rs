@@ -12,7 +12,7 @@ mod table;
 use anyhow::{Result, ensure};
 use lb_tests::redis::{Redis, Tier};
 use lb_tests::run_directory::RunDirectory;
-use lb_tests::scale::{is_long, seed};
+use lb_tests::scale::{is_long, seed_of_the_suite};
 
 use self::generate::Generator;
 use self::play::Pair;
@@ -32,7 +32,7 @@ fn random_commands_are_answered_as_by_one_server() -> Result<()> {
     let single = Tier::builder().primaries(1).build()?;
     let single = &single.primaries[0];
     let pair = Pair::of_logic(&logic, &tier, single)?;
-    let told = run(pair, single, seed()?, commands())?;
+    let told = run(pair, single, seed_of_the_suite()?, commands())?;
     println!("{told}");
     Ok(())
 }
@@ -70,7 +70,12 @@ fn two_servers_agree() -> Result<()> {
     let [one, two] = [&tier.primaries[0], &tier.primaries[1]];
     println!(
         "{}",
-        run(Pair::of_servers(one, two)?, two, seed()?, 20_000)?
+        run(
+            Pair::of_servers(one, two)?,
+            two,
+            seed_of_the_suite()?,
+            20_000
+        )?
     );
     Ok(())
 }
