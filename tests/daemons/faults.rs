@@ -158,7 +158,7 @@ async fn a_promoted_standby_takes_writes_through_its_proxy() -> Result<()> {
     let mut site = Site::new("")?;
     let standby = site.server.standby(&site.run, "db-2")?;
     site.server
-        .replicate(lb_tests::postgres::Replication::Synchronous, &["\"db-2\""])?;
+        .replicate(lb_tests::postgres::Replication::Synchronous, &["db-2"])?;
     wait::until("the standby is synchronous", SOON, || {
         site.server
             .sql("SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')")

@@ -20,7 +20,7 @@ use tokio_postgres::{Client, NoTls};
 const SERVES_AGAIN_MAX: Duration = Duration::from_secs(30);
 /// What a client says to notice by itself that a host is gone.
 const WATCHFUL: &str = "connect_timeout=1 keepalives_idle=1 keepalives_interval=1 keepalives_retries=2 tcp_user_timeout=2";
-const NAMES: [&str; 2] = ["\"db-1\"", "\"db-2\""];
+const NAMES: [&str; 2] = ["db-1", "db-2"];
 
 /// A client of a proxy, on a host.
 struct Session {

@@ -11,7 +11,7 @@ use lb_userspace::wire::postgres::link::{Attest, FromLogic, Heartbeat, Role};
 
 use crate::link::client::Link;
 
-const NAMES: [&str; 2] = ["\"db-1\"", "\"db-2\""];
+const NAMES: [&str; 2] = ["db-1", "db-2"];
 
 /// Which of the two is the primary changes.
 pub(super) struct Pair {
