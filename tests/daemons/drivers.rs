@@ -36,27 +36,4 @@ fn works(script: &str) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn psycopg_works() -> Result<()> {
-    works("with_psycopg.py")
-}
-
-#[test]
-fn asyncpg_works() -> Result<()> {
-    works("with_asyncpg.py")
-}
-
-#[test]
-fn sqlalchemy_and_alembic_work() -> Result<()> {
-    works("with_sqlalchemy.py")
-}
-
-#[test]
-fn node_postgres_works() -> Result<()> {
-    works("with_pg.js")
-}
-
-#[test]
-fn jdbc_works() -> Result<()> {
-    works("WithJdbc.java")
-}
+lb_tests::each_driver_works!(works);

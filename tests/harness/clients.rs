@@ -113,3 +113,34 @@ pub fn installed(path: &str) -> Result<PathBuf> {
     ensure!(path.exists(), "{} is not there: {HOW}", path.display());
     Ok(path)
 }
+
+/// A test for each driver and what is built on it: `$works` does a script's ordinary work.
+#[macro_export]
+macro_rules! each_driver_works {
+    ($works:path) => {
+        #[test]
+        fn psycopg_works() -> anyhow::Result<()> {
+            $works("with_psycopg.py")
+        }
+
+        #[test]
+        fn asyncpg_works() -> anyhow::Result<()> {
+            $works("with_asyncpg.py")
+        }
+
+        #[test]
+        fn sqlalchemy_and_alembic_work() -> anyhow::Result<()> {
+            $works("with_sqlalchemy.py")
+        }
+
+        #[test]
+        fn node_postgres_works() -> anyhow::Result<()> {
+            $works("with_pg.js")
+        }
+
+        #[test]
+        fn jdbc_works() -> anyhow::Result<()> {
+            $works("WithJdbc.java")
+        }
+    };
+}

@@ -85,14 +85,12 @@ fn is_lost(server: &CacheServerStatus) -> bool {
 /// Whether a server that returned follows the one that was promoted, and every logic server says
 /// that it is the copy.
 fn is_a_copy(data: &Data, number: usize) -> bool {
-    let (owner, returned) = (
-        &data.caches.primaries[number],
-        data.caches.primaries[number].address().to_string(),
-    );
-    let follows = owner.info("master_link_status").is_ok_and(|is| is == "up");
+    let server = &data.caches.primaries[number];
+    let address = server.address().to_string();
+    let follows = server.info("master_link_status").is_ok_and(|is| is == "up");
     follows
-        && data.all_say(owner.name(), |server| {
-            server.state == "up" && server.copy.as_ref() == Some(&returned)
+        && data.all_say(server.name(), |shown| {
+            shown.state == "up" && shown.copy.as_ref() == Some(&address)
         })
 }
 
